@@ -1,0 +1,73 @@
+"""gapless: train variational autoencoders correctly and see what their latent space is worth.
+
+Public names are loaded when first used, so that `import gapless` stays instant and imports no torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gapless.data import Dataset, read
+    from gapless.errors import DataError, Diverged, GaplessError, MissingExtra, UsageError
+    from gapless.model import Model
+    from gapless.objectives import ELBO
+    from gapless.report import write_report
+    from gapless.runs import Run, load, load_run
+    from gapless.study import Comparison, compare, train
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Comparison": "study",
+    "DataError": "errors",
+    "Dataset": "data",
+    "Diverged": "errors",
+    "ELBO": "objectives",
+    "GaplessError": "errors",
+    "MissingExtra": "errors",
+    "Model": "model",
+    "Run": "runs",
+    "UsageError": "errors",
+    "compare": "study",
+    "load": "runs",
+    "load_run": "runs",
+    "read": "data",
+    "train": "study",
+    "write_report": "report",
+}
+_MODULES = (
+    "data", "distributions", "errors", "likelihoods", "model", "networks", "objectives", "parts", "posteriors",
+    "priors", "randomness", "recipes", "report", "runs", "study", "testing", "training",
+)  # fmt: skip
+
+__all__ = [
+    "ELBO",
+    "Comparison",
+    "DataError",
+    "Dataset",
+    "Diverged",
+    "GaplessError",
+    "MissingExtra",
+    "Model",
+    "Run",
+    "UsageError",
+    "__version__",
+    "compare",
+    "load",
+    "load_run",
+    "read",
+    "train",
+    "write_report",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"gapless.{_HOMES[name]}"), name)
+    if name in _MODULES:
+        return importlib.import_module(f"gapless.{name}")
+    raise AttributeError(f"module 'gapless' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *_MODULES})

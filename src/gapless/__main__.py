@@ -1,0 +1,6 @@
+"""`python -m gapless`: the command line."""
+
+from gapless.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,216 @@
+"""The commands; what is heavy is imported inside them."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+import gapless
+from gapless.cli.options import Reading
+from gapless.settings import Settings
+
+__all__ = ["app"]
+
+app = App(
+    name="gapless",
+    version=gapless.__version__,
+    help=(
+        "Train variational autoencoders on your own data and see what their latent space is worth.\n\n"
+        "DATA is `digits` (built in), an .npy, .npz, .csv or idx file, or a folder or .zip of images. "
+        "Every command takes `--help`; `--debug` shows the traceback of an error."
+    ),
+    default_parameter=Parameter(negative=()),
+)
+
+Output = Annotated[Path | None, Parameter(name=["--output", "-o"])]
+Shared = Parameter(name="*")
+
+
+@app.command
+def demo(*, output: Annotated[Path, Parameter(name=["--output", "-o"])] = Path("runs/demo"), json: bool = False) -> None:
+    """Compare AE, KL-only and VAE on the built-in digits: under 90 seconds, ends with the path of the report.
+
+    Args:
+        output: folder of the result; an earlier demo there is replaced.
+        json: print a JSON object instead of tables.
+    """
+    from gapless.cli import work
+
+    settings = Settings(latent=2, epochs=100)
+    work.compare("digits", reading=Reading(), settings=settings, output=output, force=True, json=json)
+
+
+@app.command
+def compare(
+    data: str,
+    /,
+    *,
+    output: Output = None,
+    force: bool = False,
+    json: bool = False,
+    reading: Annotated[Reading, Shared] = Reading(),  # noqa: B008 - frozen
+    settings: Annotated[Settings, Shared] = Settings(latent=2),  # noqa: B008 - frozen
+) -> None:
+    """Train AE, KL-only and VAE with the same networks, seed and budget, and write a report that shows them side by side.
+
+    Args:
+        data: digits, or a file or folder.
+        output: folder of the result; runs/compare-NAME by default.
+        force: replace an earlier result.
+        json: print a JSON object instead of tables.
+    """
+    from gapless.cli import work
+
+    work.compare(data, reading=reading, settings=settings, output=output, force=force, json=json)
+
+
+@app.command
+def train(
+    data: str,
+    /,
+    *,
+    recipe: str = "vae",
+    output: Output = None,
+    force: bool = False,
+    json: bool = False,
+    reading: Annotated[Reading, Shared] = Reading(),  # noqa: B008 - frozen
+    settings: Annotated[Settings, Shared] = Settings(),  # noqa: B008 - frozen
+) -> None:
+    """Train one recipe and write its run folder.
+
+    Args:
+        data: digits, or a file or folder.
+        recipe: a name from `gapless recipes`.
+        output: the run folder; runs/RECIPE-NAME by default.
+        force: replace an earlier run.
+        json: print a JSON object instead of a table.
+    """
+    from gapless.cli import work
+
+    work.train(data, recipe=recipe, reading=reading, settings=settings, output=output, force=force, json=json)
+
+
+@app.command
+def inspect(
+    data: str, /, *, json: bool = False, reading: Annotated[Reading, Shared] = Reading()  # noqa: B008 - frozen
+) -> None:
+    """Say what is in the data and how it would be read: shape, type, range, classes, scaling, likelihood.
+
+    Args:
+        data: digits, a file or folder, or a run folder.
+        json: print a JSON object.
+    """
+    from gapless.cli import work
+
+    work.inspect(data, reading=reading, json=json)
+
+
+@app.command
+def recipes(*, json: bool = False) -> None:
+    """List the models that can be trained, and their papers.
+
+    Args:
+        json: print a JSON object.
+    """
+    from gapless.cli import work
+
+    work.recipes(json=json)
+
+
+@app.command
+def sample(
+    run: Path,
+    /,
+    *,
+    count: Annotated[int, Parameter(name=["--count", "-n"])] = 64,
+    output: Output = None,
+    seed: int = 0,
+    json: bool = False,
+) -> None:
+    """Draw codes from the prior and decode them.
+
+    Args:
+        run: a run folder.
+        count: how many.
+        output: a .npy, .csv or .png file; CSV on the standard output by default.
+        seed: seed of the draws.
+        json: print a JSON object.
+    """
+    from gapless.cli import use
+
+    use.sample(run, count=count, output=output, seed=seed, json=json)
+
+
+@app.command
+def encode(run: Path, data: str | None = None, /, *, output: Output = None, json: bool = False) -> None:
+    """Encode every item of the data: mean and standard deviation of its code.
+
+    Args:
+        run: a run folder.
+        data: a file or folder; the data the run was trained on by default.
+        output: a .npy (means), .npz or .csv file; CSV on the standard output by default.
+        json: print a JSON object.
+    """
+    from gapless.cli import use
+
+    use.encode(run, data, output=output, json=json)
+
+
+@app.command
+def decode(run: Path, codes: Path, /, *, output: Output = None, json: bool = False) -> None:
+    """Decode codes.
+
+    Args:
+        run: a run folder.
+        codes: a .npy, .npz or .csv file of codes, one row each, as `gapless encode` writes it.
+        output: a .npy, .csv or .png file; CSV on the standard output by default.
+        json: print a JSON object.
+    """
+    from gapless.cli import use
+
+    use.decode(run, codes, output=output, json=json)
+
+
+@app.command
+def reconstruct(run: Path, data: str | None = None, /, *, output: Output = None, json: bool = False) -> None:
+    """Encode and decode every item of the data.
+
+    Args:
+        run: a run folder.
+        data: a file or folder; the data the run was trained on by default.
+        output: a .npy, .csv or .png file; CSV on the standard output by default.
+        json: print a JSON object.
+    """
+    from gapless.cli import use
+
+    use.reconstruct(run, data, output=output, json=json)
+
+
+@app.command
+def interpolate(
+    run: Path,
+    data: str | None = None,
+    /,
+    *,
+    start: Annotated[int, Parameter(name=["--from"])] = 0,
+    end: Annotated[int, Parameter(name=["--to"])] = 1,
+    steps: int = 9,
+    output: Output = None,
+    json: bool = False,
+) -> None:
+    """Decode the straight line between the codes of two items.
+
+    Args:
+        run: a run folder.
+        data: a file or folder; the data the run was trained on by default.
+        start: number of the first item, counted from 0 in the order of the data.
+        end: number of the last item.
+        steps: points on the line, both ends included.
+        output: a .npy, .csv or .png file; CSV on the standard output by default.
+        json: print a JSON object.
+    """
+    from gapless.cli import use
+
+    use.interpolate(run, data, start=start, end=end, steps=steps, output=output, json=json)
+
+

@@ -1,0 +1,82 @@
+"""Entry point: parses, runs, and turns every error into what / where / fix and an exit code."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from gapless.errors import GaplessError
+
+__all__ = ["main"]
+
+INTERNAL, USAGE, INTERRUPTED = 1, 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line and exit.
+
+    Exit codes: 0 ok, 1 internal, 2 usage, 3 data, 4 audit below a stated bar, 5 diverged, 6 missing extra,
+    130 interrupted.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    arguments, debug = _take_debug(arguments)
+    # Threads of OpenMP wait at barriers by spinning, which on a busy machine costs several times the work; it must be
+    # said before torch is loaded.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        code = _run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of our output left; that is its right
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        code = 0
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        code = INTERRUPTED
+    except GaplessError as error:
+        if debug:
+            raise
+        code = _say(error.lines(), error.exit_code)
+    except MemoryError:
+        if debug:
+            raise
+        code = _say(["there is not enough memory", "fix: use a smaller --batch-size or less data"], INTERNAL)
+    except Exception as error:
+        if debug:
+            raise
+        first = str(error).splitlines()[0] if str(error) else ""
+        code = _say(
+            [f"internal error: {type(error).__name__}: {first}", "fix: run it again with --debug and report what it prints"],
+            INTERNAL,
+        )
+    sys.exit(code)
+
+
+def _run(arguments: list[str]) -> int:
+    from cyclopts import CycloptsError
+
+    from gapless.cli.commands import app
+
+    try:
+        app(arguments or ["--help"], exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        first = " ".join(str(error).split())
+        return _say([first, f"fix: see `gapless {_command(arguments)}--help`"], USAGE)
+    return 0
+
+
+def _command(arguments: list[str]) -> str:
+    return f"{arguments[0]} " if arguments and arguments[0].isalpha() else ""
+
+
+def _take_debug(arguments: list[str]) -> tuple[list[str], bool]:
+    """`--debug` may stand anywhere before a bare `--`."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    kept = [word for word in arguments[:end] if word != "--debug"]
+    return kept + arguments[end:], len(kept) < end
+
+
+def _say(lines: Sequence[str], code: int) -> int:
+    print("error: " + "\n  ".join(lines), file=sys.stderr)
+    return code

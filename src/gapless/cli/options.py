@@ -1,0 +1,64 @@
+"""Options that several commands share; plain data, imports nothing heavy."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from gapless.errors import UsageError
+
+__all__ = ["Reading", "parse_size"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How data is read.
+
+    Args:
+        held_out: share of the items held out, between 0 and 1.
+        likelihood: auto, Bernoulli, Normal, NormalWithLearnedScale or NormalWithOptimalScale.
+        scaling: auto, none, unit (to 0..1) or standard (mean 0, deviation 1).
+        array: which array of an .npz holds the items.
+        label: which column of a table holds the class.
+        drop: columns of a table to leave out.
+        resize: bring all images to this size, 32 or HEIGHTxWIDTH.
+        on_error: stop or skip, at a file that cannot be read.
+    """
+
+    held_out: float = 0.1
+    likelihood: str = "auto"
+    scaling: str = "auto"
+    array: str | None = None
+    label: str | None = None
+    drop: tuple[str, ...] = ()
+    resize: str | None = None
+    on_error: str = "stop"
+
+    def read(self, source: str, *, seed: int) -> Any:
+        """The data set, split by `seed`."""
+        from gapless.data import read
+
+        return read(
+            source,
+            held_out=self.held_out,
+            seed=seed,
+            likelihood=self.likelihood,
+            scaling=self.scaling,
+            array=self.array,
+            label=self.label,
+            drop=self.drop,
+            resize=parse_size(self.resize),
+            on_error=self.on_error,
+        )
+
+
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """`32` or `28x20` (height x width) as a pair.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    if text is None:
+        return None
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.isascii() and part.isdigit() and 0 < int(part) < 65536 for part in parts):
+        raise UsageError(f"--resize takes 32 or HEIGHTxWIDTH in pixels; got {text!r}")
+    return int(parts[0]), int(parts[-1])

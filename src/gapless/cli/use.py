@@ -1,0 +1,124 @@
+"""What the commands that use a trained model do."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gapless import runs
+from gapless.cli.output import write_columns, write_items
+from gapless.data import Feed, Items
+from gapless.errors import DataError, UsageError
+from gapless.randomness import generator
+
+__all__ = ["decode", "encode", "interpolate", "reconstruct", "sample"]
+
+BATCH = 512
+
+
+def sample(folder: Path, *, count: int, output: Path | None, seed: int, json: bool) -> None:
+    """Decodes of draws from the prior."""
+    if not 1 <= count <= 1_000_000:
+        raise UsageError(f"--count takes 1 to 1,000,000; got {count}")
+    if seed < 0:
+        raise UsageError(f"--seed takes 0 or more; got {seed}")
+    run = runs.load_run(folder)
+    codes = run.model.sample_codes(count, generator=generator(seed, "sample"))
+    write_items(_decode(run, codes), output, card=run.data, as_json=json)
+
+
+def encode(folder: Path, source: str | None, *, output: Path | None, json: bool) -> None:
+    """Means and standard deviations of the codes of all items, in the order of the data."""
+    run = runs.load_run(folder)
+    items, label_names = _items(run, source)
+    with torch.no_grad():
+        posteriors = [run.model.encode(x) for x in _batches(run, items)]
+    loc = torch.cat([posterior.mean for posterior in posteriors]).numpy()
+    extra = {"scale": torch.cat([posterior.stddev for posterior in posteriors]).numpy()}
+    if items.labels is not None:
+        extra["label"] = np.array(label_names)[items.labels] if label_names else items.labels
+    names = [f"z_{feature}" for feature in range(loc.shape[1])]
+    write_columns(loc, names, output, as_json=json, extra=extra)
+
+
+def decode(folder: Path, codes: Path, *, output: Path | None, json: bool) -> None:
+    """Decodes of codes from a file."""
+    run = runs.load_run(folder)
+    write_items(_decode(run, _read_codes(codes, run.model.latent)), output, card=run.data, as_json=json)
+
+
+def reconstruct(folder: Path, source: str | None, *, output: Path | None, json: bool) -> None:
+    """Decodes of the embeddings of all items, in the order of the data."""
+    run = runs.load_run(folder)
+    items, _ = _items(run, source)
+    with torch.no_grad():
+        values = torch.cat([run.model.reconstruct(x) for x in _batches(run, items)])
+    write_items(values.numpy(), output, card=run.data, as_json=json)
+
+
+def interpolate(
+    folder: Path, source: str | None, *, start: int, end: int, steps: int, output: Path | None, json: bool
+) -> None:
+    """Decodes of the straight line between the embeddings of two items."""
+    if not 2 <= steps <= 10_000:
+        raise UsageError(f"--steps takes 2 to 10,000; got {steps}")
+    run = runs.load_run(folder)
+    items, _ = _items(run, source)
+    for name, position in (("--from", start), ("--to", end)):
+        if not 0 <= position < len(items):
+            raise UsageError(f"{name} takes 0 to {len(items) - 1}; got {position}")
+    feed = Feed(items, run.scaling)
+    first, last = feed.batch(torch.tensor([start, end]))
+    with torch.no_grad():
+        values = run.model.interpolate(first, last, steps=steps)
+    write_items(values.numpy(), output, card=run.data, as_json=json, columns=steps)
+
+
+def _items(run: runs.Run, source: str | None) -> tuple[Items, tuple[str, ...]]:
+    return run.data.read_items(run.data.source if source is None else source)
+
+
+def _batches(run: runs.Run, items: Items) -> Iterator[Tensor]:
+    return Feed(items, run.scaling).batches(BATCH)
+
+
+@torch.no_grad()
+def _decode(run: runs.Run, codes: Tensor) -> np.ndarray:
+    return torch.cat([run.model.decode(part).mean for part in codes.split(BATCH)]).numpy()
+
+
+def _read_codes(path: Path, latent: int) -> Tensor:
+    """Codes of shape (n, latent) from a .npy, .npz or .csv file as `encode` writes it."""
+    values = _code_array(path)
+    if values.ndim != 2 or values.shape[1] != latent or not len(values):
+        raise DataError(
+            f"codes of this model have the shape (n, {latent}); got {values.shape}", where=str(path),
+            fix="give one row a code, one column a latent feature",
+        )  # fmt: skip
+    if not np.isfinite(values).all():
+        raise DataError("codes must be finite", where=f"{path}, row {int(np.argwhere(~np.isfinite(values))[0, 0])}")
+    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
+
+
+def _code_array(path: Path) -> np.ndarray:
+    if not path.is_file():
+        raise DataError("there is no such file", where=str(path), fix="give a .npy, .npz or .csv file of codes")
+    try:
+        if path.suffix.lower() == ".csv":
+            with path.open(encoding="utf-8-sig") as file:
+                header = file.readline().strip().split(",")
+                wanted = [i for i, name in enumerate(header) if name.startswith("z_")]
+                first = 1 if wanted else 0
+            return np.loadtxt(
+                path, delimiter=",", skiprows=first, usecols=wanted or None, ndmin=2, encoding="utf-8-sig"
+            )
+        loaded: Any = np.load(path, allow_pickle=False)
+        return np.asarray(loaded["values"] if path.suffix.lower() == ".npz" else loaded, dtype=np.float64)
+    except (ValueError, KeyError, TypeError, OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"no codes can be read from this file: {str(error).splitlines()[0]}", where=str(path),
+            fix="give a .npy, .npz or .csv file as `gapless encode` writes it",
+        ) from error  # fmt: skip

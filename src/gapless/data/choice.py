@@ -1,0 +1,219 @@
+"""What suits the data: the scaling and the likelihood, each with the reason in a sentence."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from gapless.data.inspection import Inspection, Survey, chunks, count_where, moments
+from gapless.data.raw import Raw
+from gapless.data.scaling import Scaling
+from gapless.errors import DataError
+
+__all__ = ["Choice", "choose"]
+
+_FLOAT32 = float(np.finfo(np.float32).max)
+_SMALLEST = float(np.finfo(np.float32).tiny)  # a scale below it is 0 in float32
+_MANY_ZEROS = 0.3
+_COUNTS_ABOVE = 20
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The scaling and the likelihood taken, and the inspection that tells why."""
+
+    scaling: Scaling
+    likelihood: str
+    inspection: Inspection
+
+
+@dataclass
+class _Facts:
+    """What the rules look at: the data, ranges of the train part and of all, the ends of the range of an image."""
+
+    raw: Raw
+    train_index: np.ndarray
+    train: Survey
+    whole: Survey
+    notes: list[str]
+    ends: tuple[float, float] = field(init=False)
+    at_extremes: float = field(init=False)
+    binary: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.ends = _ends(self.raw, self.train, self.whole)
+        self.at_extremes, self.binary = _extremes(self.raw, self.whole, self.ends)
+
+
+def choose(
+    raw: Raw, train_index: np.ndarray, *, train: Survey, whole: Survey, likelihood: str, scaling: str, where: str
+) -> Choice:
+    """The scaling and the likelihood for some data.
+
+    Args:
+        raw: the data as read.
+        train_index: (n,) rows to train on; moments come from them alone.
+        train: ranges of those rows.
+        whole: ranges of all rows.
+        likelihood: a name, kept, or "auto".
+        scaling: "auto", "none", "unit" or "standard".
+        where: the source, for messages.
+
+    Raises:
+        DataError: if scaled values leave the range of float32.
+    """
+    facts = _Facts(raw, train_index, train, whole, list(raw.notes))
+    _note_constants(facts)
+    name = scaling if scaling != "auto" else _scaling_name(facts, likelihood)
+    taken = _scaling(facts, name)
+    _refuse_overflow(taken, whole, where)
+    if likelihood == "auto":
+        likelihood = _likelihood(facts, taken)
+    _note_counts(facts)
+    return Choice(taken, likelihood, _inspection(facts))
+
+
+def _ends(raw: Raw, train: Survey, whole: Survey) -> tuple[float, float]:
+    if raw.kind == "table" or (whole.minimum >= 0 and whole.maximum <= 1):
+        return 0.0, 1.0
+    return (0.0, raw.full_scale) if raw.full_scale else (train.minimum, train.maximum)
+
+
+def _extremes(raw: Raw, whole: Survey, ends: tuple[float, float]) -> tuple[float, bool]:
+    low, high = ends
+    if raw.kind == "table":
+        return 0.0, whole.integer and whole.minimum >= 0 and whole.maximum <= 1
+    margin, everything = 0.05 * (high - low), np.arange(len(raw.values))
+    near = count_where(raw.values, everything, lambda c: (c <= low + margin) | (c >= high - margin))
+    if near < raw.values.size:
+        return near / raw.values.size, False
+    return 1.0, all(bool(((c == low) | (c == high)).all()) for c in chunks(raw.values, everything))
+
+
+def _scaling_name(facts: _Facts, likelihood: str) -> str:
+    bernoulli = likelihood.endswith("Bernoulli")
+    if facts.raw.kind == "table":
+        return "none" if bernoulli or (facts.binary and likelihood == "auto") else "standard"
+    if facts.ends == (0.0, 1.0):
+        return "none"
+    if bernoulli and facts.raw.values.dtype.kind == "f" and not facts.raw.full_scale:
+        return "none"
+    return "unit"
+
+
+def _scaling(facts: _Facts, name: str) -> Scaling:
+    if name == "none":
+        facts.notes.append("scaling: none, the values are used as they are")
+        return Scaling()
+    return (_unit if name == "unit" else _standard)(facts)
+
+
+def _unit(facts: _Facts) -> Scaling:
+    if facts.raw.kind == "table":
+        facts.notes.append("scaling: each column onto 0..1 by its range in the train part")
+        low, high = (v.astype(np.float64) for v in (facts.train.low, facts.train.high))
+        return _checked(low, high - low, "unit")
+    low, high = facts.ends
+    if low == 0:
+        facts.notes.append(f"scaling: divided by {high:g}" if high else "scaling: every value is 0")
+    else:
+        facts.notes.append(f"scaling: {low:g}..{high:g}, the range of the train part, onto 0..1")
+    if facts.raw.full_scale == high and facts.whole.maximum < high / 8:
+        facts.notes.append(f"the largest value is {facts.whole.maximum:g} of {high:g}: the images are dark")
+    return _checked(np.array([low]), np.array([high - low]), "unit")
+
+
+def _standard(facts: _Facts) -> Scaling:
+    mean, variance = moments(facts.raw.values, facts.train_index)
+    if facts.raw.kind == "table":
+        facts.notes.append("scaling: each column to mean 0 and standard deviation 1 over the train part")
+        spread = np.where(facts.train.constant, 0.0, np.sqrt(variance))
+        return _checked(mean, spread, "standard")
+    facts.notes.append("scaling: all values to mean 0 and standard deviation 1 over the train part")
+    spread = np.sqrt(variance.mean() + np.square(mean - mean.mean()).mean())
+    return _checked(np.array([mean.mean()]), np.array([spread]), "standard")
+
+
+def _checked(shift: np.ndarray, scale: np.ndarray, name: str) -> Scaling:
+    scale = np.where(scale > _SMALLEST, scale, 1.0)
+    return Scaling(tuple(shift.astype(np.float64).tolist()), tuple(scale.astype(np.float64).tolist()), name)
+
+
+def _likelihood(facts: _Facts, scaling: Scaling) -> str:
+    low, high = _scaled_range(scaling, facts.whole)
+    reason = _reason(facts, inside=low >= 0 and high <= 1)
+    name = "Bernoulli" if reason[0] else "NormalWithOptimalScale"
+    facts.notes.append(f"likelihood {name}: {reason[1]}")
+    return name
+
+
+def _reason(facts: _Facts, *, inside: bool) -> tuple[bool, str]:
+    if facts.binary:
+        return inside, "every value is one of two" + ("" if inside else ", but scaled values leave 0..1")
+    if facts.raw.kind == "table":
+        return False, "the columns are not all 0 or 1"
+    share = f"{100 * facts.at_extremes:.0f} % of the values lie within 5 % of an end of the range"
+    return inside and facts.at_extremes > 0.5, share + ("" if inside else ", and scaled values leave 0..1")
+
+
+def _scaled_range(scaling: Scaling, whole: Survey) -> tuple[float, float]:
+    shift, scale = np.array(scaling.shift), np.array(scaling.scale)
+    low, high = (v.astype(np.float64) for v in (whole.low, whole.high))
+    return float(((low - shift) / scale).min()), float(((high - shift) / scale).max())
+
+
+def _refuse_overflow(scaling: Scaling, whole: Survey, where: str) -> None:
+    extreme = max(map(abs, _scaled_range(scaling, whole)))
+    if extreme > _FLOAT32:
+        what = f"scaled values reach {extreme:.3g}; 32-bit floats end at {_FLOAT32:.3g}"
+        raise DataError(what, where=where, fix="rescale the data, or use scaling='standard'")
+
+
+def _note_constants(facts: _Facts) -> None:
+    always, in_train = int(facts.whole.constant.sum()), int(facts.train.constant.sum())
+    if facts.whole.minimum == facts.whole.maximum:
+        facts.notes.append(f"every value is {facts.whole.minimum:g}: there is nothing to learn")
+    if facts.raw.kind == "image":
+        if always:
+            facts.notes.append(f"{always} of {facts.whole.low.size} pixels never change (kept, they carry nothing)")
+        return
+    columns = facts.raw.values.shape[1]
+    facts.notes.append(f"{columns} columns" + (f", {always} constant (kept, they carry nothing)" if always else ""))
+    if in_train > always:
+        facts.notes.append(f"{in_train - always} columns change in the held-out part alone (their scale is 1)")
+
+
+def _note_counts(facts: _Facts) -> None:
+    whole = facts.whole
+    if facts.raw.kind == "image" or not whole.integer or whole.minimum < 0 or whole.maximum <= _COUNTS_ABOVE:
+        return
+    zeros = count_where(facts.raw.values, np.arange(whole.items), lambda c: c == 0) / facts.raw.values.size
+    if zeros > _MANY_ZEROS:
+        facts.notes.append(
+            f"these look like counts ({100 * zeros:.0f} % are 0, the largest is {whole.maximum:g}): "
+            "count likelihoods are not in this version"
+        )
+
+
+def _inspection(facts: _Facts) -> Inspection:
+    raw, whole = facts.raw, facts.whole
+    counts = [] if raw.labels is None else np.bincount(raw.labels, minlength=len(raw.label_names)).tolist()
+    return Inspection(
+        items=whole.items,
+        event_shape=tuple(raw.values.shape[1:]),
+        dtype=str(raw.values.dtype),
+        minimum=whole.minimum,
+        maximum=whole.maximum,
+        mean=whole.mean,
+        binary=facts.binary,
+        integer=whole.integer,
+        at_extremes=facts.at_extremes,
+        constant_features=int(whole.constant.sum()),
+        classes=None if raw.labels is None else len(raw.label_names),
+        class_counts=dict(_pairs(raw.label_names, counts)),
+        notes=tuple(facts.notes),
+    )
+
+
+def _pairs(names: tuple[str, ...], counts: list[int]) -> Iterator[tuple[str, int]]:
+    return zip(names, counts, strict=False)

@@ -1,0 +1,82 @@
+"""What reading gives: the items of each part, and all that is known of them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gapless.data.inspection import Inspection
+from gapless.data.scaling import Scaling
+
+__all__ = ["Dataset", "Items"]
+
+
+@dataclass(frozen=True)
+class Items:
+    """One part of the data: rows of a shared array, picked by position, in the dtype of the source.
+
+    Args:
+        values: (n_source, *event) raw; may be a `np.memmap`, which is never copied whole.
+        labels: (n,) int64 codes into the label names, aligned with `index`; None without labels.
+        index: (n,) int64 positions into `values`.
+
+    >>> Items(np.array([[10], [20], [30]]), None, np.array([2, 0])).take([0]).tolist()
+    [[30]]
+    """
+
+    values: np.ndarray
+    labels: np.ndarray | None
+    index: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """Shape of one item: (channels, height, width) or (columns,)."""
+        return tuple(self.values.shape[1:])
+
+    def take(self, positions: Any) -> np.ndarray:
+        """The raw rows at some positions of this part.
+
+        Args:
+            positions: (k,) whole numbers in 0..n-1.
+
+        Returns:
+            (k, *event) a copy, in the dtype of the source.
+        """
+        return np.asarray(self.values[self.index[np.asarray(positions, dtype=np.int64)]])
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Data read, split, inspected, with the scaling and the likelihood that suit it.
+
+    Args:
+        source: what was read, printable; the path as it was given.
+        kind: "image", event (channels, height, width), or "table", event (columns,).
+        train: what to learn from.
+        held_out: what to judge by.
+        columns: names of a table's columns, () for images.
+        label_names: names of the classes, () without labels.
+        scaling: raw units to model units; its moments come from `train` alone.
+        likelihood: the name of the likelihood to use.
+        inspection: what the data looks like, and every decision taken.
+        options: JSON-able keyword arguments of `read` that give this again.
+    """
+
+    source: str
+    kind: str
+    train: Items
+    held_out: Items
+    columns: tuple[str, ...]
+    label_names: tuple[str, ...]
+    scaling: Scaling
+    likelihood: str
+    inspection: Inspection
+    options: dict[str, Any]
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """Shape of one item."""
+        return self.train.event_shape

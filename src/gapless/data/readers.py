@@ -1,0 +1,283 @@
+"""Reading: any source to a dataset that is split, inspected and ready to be fed."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gapless.data.arrays import from_array, read_array, refuse_shape
+from gapless.data.choice import choose
+from gapless.data.dataset import Dataset, Items
+from gapless.data.idx import holds_idx, is_idx, read_idx_file, read_idx_folder
+from gapless.data.images import SUFFIXES, read_image_folder, read_image_zip
+from gapless.data.inspection import refuse_unusable, survey
+from gapless.data.numpy_files import read_npy, read_npz
+from gapless.data.raw import Raw, Request, printable
+from gapless.data.scaling import NAMES
+from gapless.data.shuffles import split
+from gapless.data.tables import read_table
+from gapless.errors import DataError, UsageError
+
+__all__ = ["Everything", "read", "read_items"]
+
+Reader = Callable[[Path, Request], Raw]
+
+_BY_SUFFIX: dict[str, tuple[Reader, frozenset[str]]] = {
+    ".npy": (read_npy, frozenset()),
+    ".npz": (read_npz, frozenset({"array", "label"})),
+    ".zip": (read_image_zip, frozenset({"resize"})),
+    ".csv": (read_table, frozenset({"label", "drop"})),
+    ".tsv": (read_table, frozenset({"label", "drop"})),
+}
+_CAN_READ = "'digits', .npy, .npz, .csv, .tsv, idx and idx.gz files, a folder of them, a folder or .zip of images"
+
+
+def read(
+    source: Any,
+    *,
+    held_out: float = 0.1,
+    seed: int = 0,
+    likelihood: str = "auto",
+    scaling: str = "auto",
+    array: str | None = None,
+    label: str | None = None,
+    drop: Sequence[str] = (),
+    resize: Sequence[int] | None = None,
+    on_error: str = "stop",
+) -> Dataset:
+    """Read a source, split it, look at it, and choose the scaling and the likelihood that suit it.
+
+    Args:
+        source: "digits" (scikit-learn's, always; a file of that name is "./digits"), a path, an array or anything
+            with `__array__`, or a pair (values, labels).
+        held_out: fraction to hold out, inside (0, 1); not used where the source brings its own held-out part.
+        seed: which split, from 0.
+        likelihood: the name of a likelihood, kept as it is, or "auto".
+        scaling: "none", "unit" (onto 0..1), "standard" (mean 0, standard deviation 1) or "auto".
+        array: the member of an npz to learn from.
+        label: the column of a table, or the member of an npz, that holds the classes.
+        drop: columns of a table to leave out.
+        resize: (height, width) to bring image files to.
+        on_error: "stop" at an image file that cannot be read, or "skip" it and say so in the notes.
+
+    Returns:
+        The dataset; `inspection.notes` has every decision taken.
+
+    Raises:
+        DataError: if the data cannot be read or learned from.
+        UsageError: if an argument cannot be used.
+
+    >>> read("digits").event_shape
+    (1, 8, 8)
+    """
+    options = {
+        "held_out": held_out,
+        "seed": seed,
+        "likelihood": likelihood,
+        "scaling": scaling,
+        "array": array,
+        "label": label,
+        "drop": [drop] if isinstance(drop, str) else list(drop),
+        "resize": list(resize) if isinstance(resize, tuple) else resize,
+        "on_error": on_error,
+    }
+    _check(options)
+    request = Request(array, label, tuple(options["drop"]), _size(options["resize"]), on_error == "skip")
+    raw, name = _load(source, request)
+    return _dataset(raw, name, options)
+
+
+@dataclass(frozen=True)
+class Everything:
+    """All items of a source in their order.
+
+    Args:
+        items: every item.
+        columns: names of a table's columns, () for images.
+        label_names: the classes.
+        source: what was read, printable.
+    """
+
+    items: Items
+    columns: tuple[str, ...]
+    label_names: tuple[str, ...]
+    source: str
+
+
+def read_items(
+    source: Any,
+    *,
+    array: str | None = None,
+    label: str | None = None,
+    drop: Sequence[str] = (),
+    resize: Sequence[int] | None = None,
+    on_error: str = "stop",
+) -> Everything:
+    """Read all items of a source, one or more, for a model that exists: no split, no choice of scaling.
+
+    Args:
+        source: as for `read`.
+        array: as for `read`.
+        label: as for `read`.
+        drop: as for `read`.
+        resize: as for `read`.
+        on_error: as for `read`.
+
+    Raises:
+        DataError: if the data cannot be read or used.
+        UsageError: if an argument cannot be used.
+    """
+    names = (drop,) if isinstance(drop, str) else tuple(drop)
+    raw, name = _load(source, Request(array, label, names, _size(resize), on_error == "skip"))
+    refuse_shape(raw.values.shape, where=name)
+    refuse_unusable(raw.values, columns=raw.columns, where=name)
+    return Everything(_items(raw, np.arange(len(raw.values))), raw.columns, raw.label_names, name)
+
+
+def _check(options: dict[str, Any]) -> None:
+    _check_split(options["held_out"], options["seed"])
+    for key, allowed in (("scaling", NAMES), ("on_error", ("stop", "skip"))):
+        if options[key] not in allowed:
+            raise UsageError(f"{key} needs one of {', '.join(allowed)}; got {options[key]!r}", where=key)
+    if not isinstance(options["likelihood"], str) or not options["likelihood"]:
+        raise UsageError(f"likelihood needs a name or 'auto'; got {options['likelihood']!r}", where="likelihood")
+    _size(options["resize"])
+
+
+def _check_split(held_out: Any, seed: Any) -> None:
+    if isinstance(held_out, bool) or not isinstance(held_out, int | float) or not 0 < held_out < 1:
+        what = f"held_out is a fraction inside (0, 1); got {held_out!r}"
+        raise UsageError(what, where="held_out", fix="for instance 0.1: one item in ten")
+    if not _whole(seed) or seed < 0:
+        raise UsageError(f"seed is a whole number from 0; got {seed!r}", where="seed")
+
+
+def _size(resize: Any) -> tuple[int, int] | None:
+    if resize is None:
+        return None
+    pair = isinstance(resize, list | tuple) and len(resize) == 2
+    if not pair or not all(_whole(v) and 1 <= v <= 65535 for v in resize):
+        raise UsageError(f"resize needs (height, width) in pixels, 1 to 65535; got {resize}", where="resize")
+    return (resize[0], resize[1])
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _load(source: Any, request: Request) -> tuple[Raw, str]:
+    if isinstance(source, str) and source == "digits":
+        _refuse_options(request, frozenset(), source)
+        return _read_digits(), source
+    if isinstance(source, str | os.PathLike):
+        return _load_path(source, request), printable(os.fspath(source))
+    _refuse_options(request, frozenset(), "an array")
+    if isinstance(source, tuple):
+        if len(source) != 2:
+            raise UsageError(f"a tuple needs (values, labels); it has {len(source)} parts")
+        raw = read_array(*source)
+    else:
+        raw = read_array(source)
+    return raw, f"array of shape {raw.values.shape}, {raw.values.dtype}"
+
+
+def _read_digits() -> Raw:
+    from sklearn.datasets import load_digits
+
+    digits: Any = load_digits()
+    images = digits.images.astype(np.uint8)
+    return from_array(images, digits.target, where="digits", full_scale=16.0)
+
+
+def _load_path(source: Any, request: Request) -> Raw:
+    try:
+        path = Path(source)
+        reader, takes = _reader(path, printable(os.fspath(source)))
+        _refuse_options(request, takes, printable(str(path)))
+        return reader(path, request)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DataError(f"cannot be read: {reason}", where=printable(str(source)), fix="check the path") from error
+    except MemoryError as error:
+        what = "there is not enough memory for this data"
+        raise DataError(
+            what, where=printable(str(source)), fix="save it as an uncompressed .npy: it is mapped"
+        ) from error
+
+
+def _reader(path: Path, where: str) -> tuple[Reader, frozenset[str]]:
+    if not where or "\0" in str(path):
+        raise UsageError("a source needs a name", where=repr(where), fix=f"give {_CAN_READ}")
+    if not path.exists():
+        raise DataError("there is no such file or folder", where=where, fix=f"check the path; can be read: {_CAN_READ}")
+    if path.is_dir():
+        if holds_idx(path):
+            return read_idx_folder, frozenset()
+        return read_image_folder, frozenset({"resize"})
+    if not path.is_file():
+        raise DataError("this is no regular file", where=where, fix="copy its content to a file first")
+    if path.stat().st_size == 0:
+        raise DataError("the file is empty", where=where, fix="write the data again")
+    return _reader_of_file(path, where)
+
+
+def _reader_of_file(path: Path, where: str) -> tuple[Reader, frozenset[str]]:
+    if is_idx(path):
+        return read_idx_file, frozenset()
+    suffix = path.suffix.lower()
+    if suffix in SUFFIXES:
+        raise DataError("one image is one item; many are needed", where=where, fix="give the folder it lies in")
+    if suffix not in _BY_SUFFIX:
+        what = (
+            f"files with the ending {suffix!r} cannot be read" if suffix else "a file without an ending cannot be read"
+        )
+        raise DataError(what, where=where, fix=f"can be read: {_CAN_READ}")
+    return _BY_SUFFIX[suffix]
+
+
+def _refuse_options(request: Request, takes: frozenset[str], where: str) -> None:
+    for key in ("array", "label", "drop", "resize"):
+        if getattr(request, key) and key not in takes:
+            raise UsageError(f"{key} has no meaning for this source", where=where, fix=f"leave {key} out")
+
+
+def _dataset(raw: Raw, name: str, options: dict[str, Any]) -> Dataset:
+    refuse_shape(raw.values.shape, where=name, least=2)
+    refuse_unusable(raw.values, columns=raw.columns, where=name)
+    train_index, held_index = _parts(raw, options["held_out"], options["seed"])
+    train = survey(raw.values, train_index)
+    choice = choose(
+        raw,
+        train_index,
+        train=train,
+        whole=train.merge(survey(raw.values, held_index)),
+        likelihood=options["likelihood"],
+        scaling=options["scaling"],
+        where=name,
+    )
+    return Dataset(
+        source=name,
+        kind=raw.kind,
+        train=_items(raw, train_index),
+        held_out=_items(raw, held_index),
+        columns=raw.columns,
+        label_names=raw.label_names,
+        scaling=choice.scaling,
+        likelihood=choice.likelihood,
+        inspection=choice.inspection,
+        options=options,
+    )
+
+
+def _parts(raw: Raw, held_out: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    items = len(raw.values)
+    if raw.train_items is None:
+        return split(items, held_out=held_out, seed=seed)
+    return np.arange(raw.train_items), np.arange(raw.train_items, items)
+
+
+def _items(raw: Raw, index: np.ndarray) -> Items:
+    return Items(raw.values, None if raw.labels is None else raw.labels[index], index)

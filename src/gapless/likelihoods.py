@@ -1,0 +1,160 @@
+"""Heads that turn a decoder's output into p(x|z)."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from gapless import distributions
+from gapless.errors import UsageError
+from gapless.parts import Part
+
+__all__ = ["Bernoulli", "Likelihood", "Normal", "NormalWithLearnedScale", "NormalWithOptimalScale"]
+
+SCALE_FLOOR = 1e-3
+"""No learned scale falls below this (model units), so no density grows without bound."""
+
+
+class Likelihood(Part, ABC):
+    """A head: decoder output (batch, *parameter_shape) -> p(x|z), event_shape (*event).
+
+    To add one: say what values it can explain in `support`, how many numbers a value needs in
+    `parameters_per_value`, and return a distribution from `forward`.
+    """
+
+    support: ClassVar[tuple[float, float]] = (-float("inf"), float("inf"))
+    parameters_per_value: ClassVar[int] = 1
+
+    def parameter_shape(self, event_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """What the decoder must put out for one example: (parameters_per_value, *event)."""
+        return (self.parameters_per_value, *event_shape)
+
+    @abstractmethod
+    def forward(self, parameters: Float[Tensor, "batch parameters *event"]) -> Distribution:
+        """p(x|z) with batch_shape (batch,) and event_shape (*event)."""
+
+    @abstractmethod
+    def offset(self, mean: Float[Tensor, " *event"]) -> Float[Tensor, "parameters *event"]:
+        """The parameters under which p(x|z) has the data's mean: where training starts."""
+
+    def calibrate(self, distribution: Distribution, x: Tensor) -> Distribution:
+        """The distribution a training step scores `x` by: the given one, unless the head is fitted to the batch."""
+        return distribution
+
+
+class Bernoulli(Likelihood):
+    """Bits, or grey values in [0, 1], from logits.
+
+    >>> Bernoulli()(torch.zeros(5, 1, 8)).mean.shape
+    torch.Size([5, 8])
+    """
+
+    support = (0.0, 1.0)
+
+    def forward(self, parameters: Float[Tensor, "batch parameters *event"]) -> distributions.Bernoulli:
+        logits = parameters[:, 0]
+        return distributions.Bernoulli(logits, event_dims=logits.dim() - 1)
+
+    def offset(self, mean: Float[Tensor, " *event"]) -> Float[Tensor, "parameters *event"]:
+        return torch.logit(mean.clamp(1e-3, 1 - 1e-3))[None]
+
+
+class Normal(Likelihood):
+    """`p(x|z) = N(decoder(z), scale^2)` with a fixed scale.
+
+    With this scale the effective weight of the KL against a squared error summed over features is 2 scale^2.
+
+    Args:
+        scale: standard deviation in model units, above 0.
+
+    >>> Normal(0.5)(torch.zeros(5, 1, 8)).stddev.max()
+    tensor(0.5000)
+    """
+
+    def __init__(self, scale: float = 1.0):
+        super().__init__()
+        if not scale > 0:
+            raise UsageError(f"a normal needs a scale above 0; got {scale}")
+        self.scale = scale
+
+    def forward(self, parameters: Float[Tensor, "batch parameters *event"]) -> distributions.DiagonalNormal:
+        return _normal(parameters, parameters.new_tensor(self.scale))
+
+    def offset(self, mean: Float[Tensor, " *event"]) -> Float[Tensor, "parameters *event"]:
+        return mean[None]
+
+
+class NormalWithLearnedScale(Likelihood):
+    """`p(x|z) = N(decoder(z), scale^2)` with a scale learned by gradient, shared or one a feature.
+
+    Args:
+        shape: () for one scale, or the event shape for one a feature.
+
+    >>> NormalWithLearnedScale((8,))(torch.zeros(5, 1, 8)).stddev.shape
+    torch.Size([5, 8])
+    """
+
+    def __init__(self, shape: tuple[int, ...] = ()):
+        super().__init__()
+        self.shape = tuple(shape)
+        self.log_scale = nn.Parameter(torch.zeros(self.shape))
+
+    def forward(self, parameters: Float[Tensor, "batch parameters *event"]) -> distributions.DiagonalNormal:
+        return _normal(parameters, SCALE_FLOOR + self.log_scale.exp())
+
+    def offset(self, mean: Float[Tensor, " *event"]) -> Float[Tensor, "parameters *event"]:
+        return mean[None]
+
+
+class NormalWithOptimalScale(Likelihood):
+    """`p(x|z) = N(decoder(z), scale^2)` with the maximum-likelihood scale: sigma-VAE, Rybkin et al. (2021), section 4.
+
+    While training, `scale^2` is the batch's own mean squared error: the loss is stationary in the scale there, so the
+    gradient is that of `D/2 log MSE`. A running average of it is the scale of the finished model, and evaluation uses
+    that fixed one: the density does not depend on what is evaluated.
+
+    Args:
+        memory: weight of the past in the running average of the variance, in [0, 1).
+
+    >>> NormalWithOptimalScale()(torch.zeros(5, 1, 8)).stddev.max()
+    tensor(1.)
+    """
+
+    variance: Tensor
+    weight: Tensor
+
+    def __init__(self, memory: float = 0.99):
+        super().__init__()
+        self.memory = memory
+        self.register_buffer("variance", torch.zeros(()))
+        self.register_buffer("weight", torch.zeros(()))
+
+    @property
+    def scale(self) -> Tensor:
+        """The running scale in model units: 1 before the first step."""
+        seen = self.weight > 0
+        return torch.where(seen, self.variance / self.weight.clamp_min(1e-12), 1.0).sqrt().clamp_min(SCALE_FLOOR)
+
+    def forward(self, parameters: Float[Tensor, "batch parameters *event"]) -> distributions.DiagonalNormal:
+        return _normal(parameters, self.scale)
+
+    def offset(self, mean: Float[Tensor, " *event"]) -> Float[Tensor, "parameters *event"]:
+        return mean[None]
+
+    def calibrate(self, distribution: Distribution, x: Tensor) -> Distribution:
+        if not self.training:
+            return distribution
+        with torch.no_grad():
+            error = (x - distribution.mean).square().mean()
+            self.variance.mul_(self.memory).add_((1 - self.memory) * error)
+            self.weight.mul_(self.memory).add_(1 - self.memory)
+            scale = error.sqrt().clamp_min(SCALE_FLOOR)
+        return distributions.DiagonalNormal(distribution.mean, scale, event_dims=len(distribution.event_shape))
+
+
+def _normal(parameters: Tensor, scale: Tensor) -> distributions.DiagonalNormal:
+    loc = parameters[:, 0]
+    return distributions.DiagonalNormal(loc, scale, event_dims=loc.dim() - 1)

@@ -1,0 +1,137 @@
+"""Figures: the latent map with rings and ellipses, the KL of each latent feature, the course of training."""
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+__all__ = ["PALETTE", "frame_of", "kl_figure", "latent_map", "training_figure"]
+
+# Paul Tol's muted scheme, told apart by colour-blind readers; the tenth is a dark grey.
+PALETTE = (
+    "#332288", "#CC6677", "#117733", "#88CCEE", "#DDCC77", "#AA4499", "#44AA99", "#882255", "#999933", "#555555",
+)  # fmt: skip
+GREY, RING = "#8a8f98", "#1b1f24"
+RINGS = (1, 2, 3)
+
+
+def frame_of(loc: np.ndarray) -> float:
+    """Half the side of the square map: at least the rings, and the central 99 % of the codes with a margin."""
+    reach = float(np.quantile(np.abs(loc), 0.995, axis=0).max()) if len(loc) else 0.0
+    return max(3.4, 1.12 * reach)
+
+
+def latent_map(
+    loc: np.ndarray, scale: np.ndarray, *, labels: np.ndarray | None, names: Sequence[str], axes: Sequence[int]
+) -> bytes:
+    """Codes, 150 two-sigma ellipses and the rings of N(0, I) at 1, 2 and 3 standard deviations, as a PNG.
+
+    Args:
+        loc: means of q(z|x) on two axes, shape (n, 2).
+        scale: standard deviations on the same axes, shape (n, 2); 0 draws no ellipse.
+        labels: class of each item, or None.
+        names: names of the classes.
+        axes: which latent features these are.
+    """
+    from matplotlib.collections import EllipseCollection
+    from matplotlib.patches import Circle
+
+    figure, axis = _figure(4.6, 4.6)
+    half = frame_of(loc)
+    colours = np.array([PALETTE[label % len(PALETTE)] for label in labels]) if labels is not None else "#332288"
+    size = float(np.clip(6000 / max(len(loc), 1), 2, 22))
+    few = np.random.default_rng(0).permutation(len(loc))[:150]
+    if scale[few].max(initial=0) > 0:
+        ellipses = EllipseCollection(
+            4 * scale[few, 0], 4 * scale[few, 1], np.zeros(len(few)), units="xy", offsets=loc[few],
+            offset_transform=axis.transData, facecolors="none", linewidths=0.6, alpha=0.45,
+            edgecolors=colours[few] if labels is not None else colours,
+        )  # fmt: skip
+        axis.add_collection(ellipses)
+    axis.scatter(loc[:, 0], loc[:, 1], s=size, c=colours, alpha=0.75, linewidths=0, rasterized=True)
+    for radius in RINGS:
+        axis.add_patch(Circle((0, 0), radius, fill=False, edgecolor=RING, linewidth=1.1, linestyle=(0, (4, 2.5))))
+    axis.annotate("N(0, I)", (0, 3), ha="center", va="bottom", fontsize=8, color=RING, zorder=5)
+    if labels is not None and len(names) <= 20:
+        _name_classes(axis, loc, labels, names)
+    axis.set(xlim=(-half, half), ylim=(-half, half), aspect="equal")
+    axis.set_xlabel(f"latent feature {axes[0]}")
+    axis.set_ylabel(f"latent feature {axes[1]}" if axes[1] != axes[0] else "")
+    return _png(figure)
+
+
+def _name_classes(axis: Any, loc: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> None:
+    from matplotlib.patheffects import withStroke
+
+    for code, name in enumerate(names):
+        if (mine := loc[labels == code]).size:
+            x, y = np.median(mine, axis=0)
+            axis.text(
+                x, y, name[:14], ha="center", va="center", fontsize=10, fontweight="bold", color="black",
+                path_effects=[withStroke(linewidth=3, foreground="white")], clip_on=True,
+            )  # fmt: skip
+
+
+def kl_figure(kl: dict[str, Sequence[float] | None], live_above: float) -> bytes:
+    """Bars of the mean KL of each latent feature in nats, one panel a model, as a PNG.
+
+    Args:
+        kl: model name -> KL of each latent feature, highest first; None where it is infinite.
+        live_above: a line at this many nats.
+    """
+    figure, axes = _figure(10, 2.3, panels=len(kl))
+    top = max([value for values in kl.values() if values for value in values], default=1.0) * 1.15 + 0.05
+    for axis, (name, values) in zip(np.atleast_1d(axes), kl.items(), strict=True):
+        axis.set_title(name, fontsize=10)
+        axis.set_ylim(0, top)
+        axis.set_xlabel("latent features, most used first")
+        if values is None:
+            axis.text(0.5, 0.5, "infinite: a point has no density", transform=axis.transAxes, ha="center", color=GREY)
+            axis.set_xticks([])
+            continue
+        bars = [PALETTE[6] if value > live_above else "#c8ccd2" for value in values]
+        axis.bar(np.arange(len(values)), values, color=bars, width=0.8)
+        axis.set_xticks([])
+    np.atleast_1d(axes)[0].set_ylabel("KL (nats)")
+    return _png(figure)
+
+
+def training_figure(histories: dict[str, list[dict[str, Any]]]) -> bytes:
+    """The trained objective of each model by epoch, training and held-out, as a PNG."""
+    figure, axes = _figure(10, 2.6, panels=len(histories))
+    for axis, (name, history) in zip(np.atleast_1d(axes), histories.items(), strict=True):
+        epochs = [line["epoch"] for line in history]
+        axis.plot(epochs, [line["train"]["loss"] for line in history], color=PALETTE[3], label="training")
+        axis.plot(epochs, [line["held_out"]["loss"] for line in history], color=PALETTE[0], label="held out")
+        late = [line["held_out"]["loss"] for line in history] + [line["train"]["loss"] for line in history[1:]]
+        low, high = min(late), max(np.quantile(late, 0.97), min(late) + 1e-9)
+        axis.set_ylim(low - 0.06 * (high - low), high + 0.06 * (high - low))
+        axis.set_title(name, fontsize=10)
+        axis.set_xlabel("epoch")
+    np.atleast_1d(axes)[0].set_ylabel("trained loss (nats)")
+    np.atleast_1d(axes)[0].legend(frameon=False, fontsize=8)
+    return _png(figure)
+
+
+def _figure(width: float, height: float, *, panels: int = 1) -> tuple[Any, Any]:
+    # The object interface: no backend is chosen and no global figure list grows.
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots(1, panels)
+    for axis in np.atleast_1d(axes):
+        axis.tick_params(labelsize=8, colors="#444", length=2)
+        axis.xaxis.label.set_size(9)
+        axis.yaxis.label.set_size(9)
+        for side in ("top", "right"):
+            axis.spines[side].set_visible(panels == 1)
+        for spine in axis.spines.values():
+            spine.set_color("#c8ccd2")
+    return figure, axes
+
+
+def _png(figure: Any) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=150, metadata={"Software": None})
+    return buffer.getvalue()

@@ -1,0 +1,182 @@
+"""Train one recipe, or AE, KL-only and VAE side by side on the same networks, seed and budget."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from gapless import likelihoods, recipes
+from gapless.data import Dataset, Feed
+from gapless.errors import UsageError
+from gapless.model import Model
+from gapless.parts import named
+from gapless.runs import DataCard, Run
+from gapless.settings import Settings
+from gapless.training import Callback, LatentStatistics, evaluate, fit, latent_statistics
+
+__all__ = ["Comparison", "compare", "train"]
+
+COMPARED = ("ae", "kl-only", "vae")
+
+
+def train(
+    data: Dataset, *, recipe: str = "vae", settings: Settings | None = None, callbacks: Sequence[Callback] = ()
+) -> Run:
+    """Train a recipe on data.
+
+    Args:
+        data: what `gapless.read` gave.
+        recipe: a name from `gapless recipes`.
+        settings: how to train; the defaults when None.
+        callbacks: told of every step and epoch.
+
+    Returns:
+        The run, with its model in evaluation mode and its held-out values.
+
+    Raises:
+        UsageError: an unknown recipe or option, or a likelihood that cannot explain the data.
+        Diverged: a term became infinite or not a number.
+    """
+    settings = settings or Settings()
+    check_support(data)
+    model, objective = recipes.build(
+        recipe,
+        data.event_shape,
+        latent=settings.latent,
+        likelihood=data.likelihood,
+        network=settings.network,
+        hidden=settings.hidden,
+        channels=settings.channels,
+        activation=settings.activation,
+        options=settings.options(),
+        seed=settings.seed,
+    )
+    device = _device(settings.device)
+    model.to(device)
+    objective.to(device)
+    feed, held_out = (Feed(items, data.scaling, device=settings.device) for items in (data.train, data.held_out))
+    model.center(mean_of(feed))
+    history = fit(model, objective, feed, held_out, settings=settings, callbacks=callbacks)
+    run = Run(model, objective, recipe, DataCard.of(data), replace(settings, epochs=len(history)))
+    run.history = [epoch.to_dict() for epoch in history]
+    run.held_out = _held_out(run, held_out, latent_statistics(model, held_out))
+    return run
+
+
+def check_support(data: Dataset) -> None:
+    """Refuse a likelihood that gives the data no probability.
+
+    Raises:
+        UsageError: values outside the likelihood's support, with the fix.
+    """
+    low, high = named(data.likelihood, likelihoods).support  # pyright: ignore[reportAttributeAccessIssue]
+    for items, name in ((data.train, "training"), (data.held_out, "held-out")):
+        smallest, largest = _range(items, data)
+        if smallest < low - 1e-6 or largest > high + 1e-6:
+            raise UsageError(
+                f"a {data.likelihood} likelihood explains values in [{low:g}, {high:g}]; "
+                f"the {name} items lie in [{smallest:g}, {largest:g}] (scaling: {data.scaling.name})",
+                where=data.source,
+                fix="use --likelihood NormalWithOptimalScale, or --scaling unit to map the values to [0, 1]",
+            )
+
+
+def _range(items: Any, data: Dataset) -> tuple[float, float]:
+    chunks = (
+        data.scaling(items.take(range(start, min(start + 4096, len(items))))) for start in range(0, len(items), 4096)
+    )
+    ends = [(float(chunk.min()), float(chunk.max())) for chunk in chunks]
+    return min(low for low, _ in ends), max(high for _, high in ends)
+
+
+def mean_of(feed: Feed) -> torch.Tensor:
+    """The mean item in model units, shape (*event)."""
+    total = torch.zeros(feed.event_shape, dtype=torch.float64)
+    for x in feed.batches(4096):
+        total += x.double().sum(0).cpu()
+    return (total / len(feed)).float()
+
+
+def _device(name: str) -> torch.device:
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"the device {name!r} is not there: {str(error).splitlines()[0]}", fix="use --device cpu") from error
+    return torch.device(name)
+
+
+def _held_out(run: Run, feed: Feed, statistics: LatentStatistics) -> dict[str, Any]:
+    """What is reported of a finished run; enough passes over few items that the noise of the draws is small."""
+    samples = min(64, max(1, 10_000 // len(feed)))
+    result = evaluate(run.model, run.objective, feed, seed=run.settings.seed, samples=samples)
+    live = statistics.live
+    return {
+        **result.to_dict(),
+        "effective_beta": run.effective_beta if math.isfinite(run.effective_beta) else None,
+        "kl_per_feature": None if statistics.kl is None else statistics.kl.tolist(),
+        "live": live.tolist(),
+        "live_share": float(live.double().mean()),
+        "loc_mean": statistics.loc.double().mean(0).tolist(),
+        "loc_std": statistics.loc.double().std(0, unbiased=False).tolist(),
+        "scale_mean": statistics.scale.double().mean(0).tolist(),
+        "draws_per_item": samples,
+        "seconds": run.history[-1]["seconds"],
+        "seconds_per_epoch": run.history[-1]["seconds"] / len(run.history),
+    }
+
+
+@dataclass
+class Comparison:
+    """AE, KL-only and VAE on the same data.
+
+    Attributes:
+        data: the data they were trained on.
+        runs: one run a recipe, in the order they are shown.
+        statistics: codes of the held-out items, one a recipe.
+    """
+
+    data: Dataset
+    runs: dict[str, Run]
+    statistics: dict[str, LatentStatistics]
+
+    def model(self, name: str) -> Model:
+        """The model of one of the compared recipes."""
+        return self.runs[name].model
+
+    def held_out_batch(self, positions: Sequence[int]) -> torch.Tensor:
+        """Held-out items in model units, shape (n, *event)."""
+        return torch.from_numpy(self.data.scaling(self.data.held_out.take(list(positions))))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data: held-out values in nats by model; None where a value is infinite."""
+        return {
+            "data": DataCard.of(self.data).to_dict(),
+            "settings": next(iter(self.runs.values())).settings.to_dict(),
+            "units": "nats per held-out item; elbo = -(reconstruction + kl); null is infinite (a point mass has no density)",
+            "models": {name: run.held_out for name, run in self.runs.items()},
+        }
+
+
+def compare(
+    data: Dataset,
+    *,
+    settings: Settings | None = None,
+    callbacks: Callable[[str], Sequence[Callback]] = lambda name: (),
+) -> Comparison:
+    """Train AE, KL-only and VAE with the same networks, seed and budget.
+
+    Args:
+        data: what `gapless.read` gave.
+        settings: how to train; 2 latent features when None.
+        callbacks: makes the callbacks of each recipe from its name.
+
+    Returns:
+        The three runs and the codes of the held-out items.
+    """
+    settings = settings or Settings(latent=2)
+    runs = {name: train(data, recipe=name, settings=settings, callbacks=callbacks(name)) for name in COMPARED}
+    held_out = Feed(data.held_out, data.scaling, device=settings.device)
+    statistics = {name: latent_statistics(run.model, held_out) for name, run in runs.items()}
+    return Comparison(data, runs, statistics)

@@ -1,0 +1,124 @@
+"""The laws every part obeys, public, so that other people's parts can be held to them.
+
+Each check raises AssertionError with one sentence; run them from a test on an instance of the part. Laws do not prove
+the mathematics: that is what oracles (exactly solvable models) are for.
+"""
+
+import json
+import math
+from types import ModuleType
+
+import torch
+from torch import Tensor, nn
+
+from gapless.likelihoods import Likelihood
+from gapless.model import Model
+from gapless.networks import Network
+from gapless.objectives import Objective
+from gapless.parts import Part, build, describe
+from gapless.posteriors import Posterior
+from gapless.priors import Prior
+
+__all__ = [
+    "check_description",
+    "check_likelihood",
+    "check_network",
+    "check_objective",
+    "check_posterior",
+    "check_prior",
+]
+
+
+def check_description(part: Part, module: ModuleType) -> None:
+    """A part survives `describe`, JSON and `build`: same kind, same arguments, same parameter shapes."""
+    description = describe(part)
+    again = build(json.loads(json.dumps(description, allow_nan=False)), module)
+    _law(type(again) is type(part), f"{type(part).__name__} came back as {type(again).__name__}")
+    _law(describe(again) == description, f"the arguments of {type(part).__name__} changed: {describe(again)}")
+    shapes = [{name: value.shape for name, value in p.state_dict().items()} for p in (part, again)]
+    _law(shapes[0] == shapes[1], f"the parameters of {type(part).__name__} changed their shapes")
+    again.load_state_dict(part.state_dict())
+
+
+def check_network(network: Network, *, batch: int = 3) -> None:
+    """Shapes, finite values, rows that do not mix, and a gradient to every parameter."""
+    x = _noise(batch, *network.inputs)
+    y = network(x)
+    _law(tuple(y.shape) == (batch, *network.outputs), f"wanted the shape {(batch, *network.outputs)}, got {tuple(y.shape)}")
+    _law(bool(torch.isfinite(y).all()), "the output is not finite")
+    alone = torch.cat([network(row[None]) for row in x])
+    _law(torch.allclose(alone, y, atol=1e-5), "an item's output depends on the other items of its batch")
+    _gradients_reach(network, (y * _noise(*y.shape)).sum())
+
+
+def check_posterior(head: Posterior, *, latent: int = 4, batch: int = 3) -> None:
+    """Shapes, draws from a generator, a gradient to every input, and finite densities for enormous inputs."""
+    parameters = _noise(batch, head.parameters_per_code * latent).requires_grad_()
+    q = head(parameters)
+    _law(tuple(q.batch_shape) == (batch,), f"batch_shape is {tuple(q.batch_shape)}, wanted {(batch,)}")
+    _law(tuple(q.event_shape) == (latent,), f"event_shape is {tuple(q.event_shape)}, wanted {(latent,)}")
+    draws = [q.rsample((2,), generator=torch.Generator().manual_seed(1)) for _ in range(2)]  # pyright: ignore[reportCallIssue]
+    _law(tuple(draws[0].shape) == (2, batch, latent), f"rsample((2,)) has the shape {tuple(draws[0].shape)}")
+    _law(torch.equal(*draws), "the same generator gave different draws")
+    gradient = torch.autograd.grad((draws[0] * _noise(*draws[0].shape)).sum(), parameters)[0]
+    _law(bool((gradient != 0).all()), "a draw has no gradient in some of the parameters")
+    for extreme in (1e30, -1e30):
+        spread = head(torch.full_like(parameters, extreme)).stddev
+        _law(bool(torch.isfinite(spread).all()), f"the scale overflows for the input {extreme}")
+
+
+def check_prior(prior: Prior) -> None:
+    """Shapes, draws from a generator, finite densities at its own draws."""
+    p = prior()
+    _law(tuple(p.event_shape) == (prior.latent,), f"event_shape is {tuple(p.event_shape)}, wanted {(prior.latent,)}")
+    draws = [p.sample((5,), generator=torch.Generator().manual_seed(1)) for _ in range(2)]  # pyright: ignore[reportCallIssue]
+    _law(tuple(draws[0].shape) == (5, prior.latent), f"sample((5,)) has the shape {tuple(draws[0].shape)}")
+    _law(torch.equal(*draws), "the same generator gave different draws")
+    _law(bool(torch.isfinite(p.log_prob(draws[0])).all()), "the log-density of a draw is not finite")
+
+
+def check_likelihood(head: Likelihood, *, event_shape: tuple[int, ...] = (2, 3, 4), batch: int = 5) -> None:
+    """Shapes, finite densities and a gradient, a mean inside the support, and `offset` that means what it says."""
+    parameters = _noise(batch, *head.parameter_shape(event_shape)).requires_grad_()
+    p = head(parameters)
+    _law(tuple(p.batch_shape) == (batch,), f"batch_shape is {tuple(p.batch_shape)}, wanted {(batch,)}")
+    _law(tuple(p.event_shape) == event_shape, f"event_shape is {tuple(p.event_shape)}, wanted {event_shape}")
+    low, high = head.support
+    _law(bool(((p.mean >= low) & (p.mean <= high)).all()), f"the mean leaves the support [{low}, {high}]")
+    x = p.sample(generator=torch.Generator().manual_seed(1))  # pyright: ignore[reportCallIssue]
+    density = p.log_prob(x)
+    _law(tuple(density.shape) == (batch,), f"log_prob has the shape {tuple(density.shape)}, wanted {(batch,)}")
+    _law(bool(torch.isfinite(density).all()), "the log-density of a draw is not finite")
+    gradient = torch.autograd.grad(density.sum(), parameters)[0]
+    _law(bool((gradient != 0).all()), "the log-density has no gradient in some of the parameters")
+    mean = 0.25 + 0.5 * torch.rand(event_shape, generator=torch.Generator().manual_seed(2))
+    started = head(head.offset(mean)[None]).mean[0]
+    _law(torch.allclose(started, mean, atol=1e-5), "the parameters `offset` gives do not have the mean they were asked for")
+
+
+def check_objective(objective: Objective, model: Model, x: Tensor) -> None:
+    """Shapes, finite loss, the same noise for the same generator, and a gradient to the encoder."""
+    first, second = (objective(model, x, generator=torch.Generator().manual_seed(1)) for _ in range(2))
+    _law(first.loss.shape == (), f"loss has the shape {tuple(first.loss.shape)}, wanted ()")
+    for name in ("reconstruction", "regularization"):
+        shape = tuple(getattr(first, name).shape)
+        _law(shape == (len(x),), f"{name} has the shape {shape}, wanted {(len(x),)}")
+    _law(math.isfinite(first.loss.item()), "the loss is not finite")
+    _law(torch.equal(first.loss, second.loss), "the same generator gave another loss")
+    _gradients_reach(model.encoder, first.loss)
+
+
+def _gradients_reach(module: nn.Module, value: Tensor) -> None:
+    names, parameters = zip(*module.named_parameters(), strict=True)
+    gradients = torch.autograd.grad(value, parameters, allow_unused=True)
+    missing = [n for n, g in zip(names, gradients, strict=True) if g is None or not bool((g != 0).any())]
+    _law(not missing, f"no gradient reaches {', '.join(missing)}")
+
+
+def _noise(*shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(7))
+
+
+def _law(holds: bool, sentence: str) -> None:
+    if not holds:
+        raise AssertionError(sentence)

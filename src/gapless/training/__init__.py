@@ -1,0 +1,17 @@
+"""The training engine: it trains any objective on any model and knows no recipe."""
+
+from gapless.training.callbacks import Callback, MetricsLog, Progress
+from gapless.training.evaluation import Evaluation, LatentStatistics, evaluate, latent_statistics
+from gapless.training.loop import Epoch, fit
+
+__all__ = [
+    "Callback",
+    "Epoch",
+    "Evaluation",
+    "LatentStatistics",
+    "MetricsLog",
+    "Progress",
+    "evaluate",
+    "fit",
+    "latent_statistics",
+]

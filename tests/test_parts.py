@@ -1,0 +1,141 @@
+"""The laws over every part, the registry, and descriptions that must be refused."""
+
+import pytest
+import torch
+
+from gapless import likelihoods, networks, objectives, posteriors, priors, testing
+from gapless.errors import UsageError
+from gapless.parts import Part, build, concrete, describe
+
+CASES = {
+    networks: {
+        "MLP": lambda: networks.MLP((2, 3), (4, 2), hidden=(8, 5), activation="tanh"),
+        "ResidualMLP": lambda: networks.ResidualMLP((6,), (3,), width=8, blocks=2, activation="silu"),
+        "ConvolutionalEncoder": lambda: networks.ConvolutionalEncoder(
+            (3, 9, 6), (4,), channels=(4, 6), blocks=1, activation="elu"
+        ),
+        "ConvolutionalDecoder": lambda: networks.ConvolutionalDecoder(
+            (4,), (3, 9, 6), channels=(4, 6), blocks=1, activation="gelu"
+        ),
+    },
+    posteriors: {"DiagonalNormal": lambda: posteriors.DiagonalNormal(5.0), "PointMass": posteriors.PointMass},
+    priors: {"StandardNormal": lambda: priors.StandardNormal(3)},
+    likelihoods: {
+        "Bernoulli": likelihoods.Bernoulli,
+        "Normal": lambda: likelihoods.Normal(0.3),
+        "NormalWithLearnedScale": lambda: likelihoods.NormalWithLearnedScale((2, 3, 4)),
+        "NormalWithOptimalScale": lambda: likelihoods.NormalWithOptimalScale(0.9),
+    },
+    objectives: {"ELBO": lambda: objectives.ELBO(1.0, 0.5, samples=2)},
+}
+ALL = [(module, name) for module, cases in CASES.items() for name in cases]
+EVENT = (2, 3, 4)
+
+
+@pytest.mark.parametrize("module", CASES, ids=lambda m: m.__name__)
+def test_every_part_has_a_case(module):
+    assert set(CASES[module]) == set(concrete(module))
+
+
+@pytest.mark.parametrize(("module", "name"), ALL, ids=[name for _, name in ALL])
+def test_a_part_is_abstract_or_final(module, name):
+    kind = getattr(module, name)
+    assert not kind.__subclasses__()
+
+
+@pytest.mark.parametrize(("module", "name"), ALL, ids=[name for _, name in ALL])
+def test_descriptions_round_trip(module, name):
+    testing.check_description(CASES[module][name](), module)
+
+
+@pytest.mark.parametrize("name", CASES[networks])
+def test_networks_obey_the_laws(name):
+    testing.check_network(CASES[networks][name]())
+
+
+@pytest.mark.parametrize("name", CASES[posteriors])
+def test_posteriors_obey_the_laws(name):
+    testing.check_posterior(CASES[posteriors][name]())
+
+
+@pytest.mark.parametrize("name", CASES[priors])
+def test_priors_obey_the_laws(name):
+    testing.check_prior(CASES[priors][name]())
+
+
+@pytest.mark.parametrize("name", CASES[likelihoods])
+def test_likelihoods_obey_the_laws(name):
+    testing.check_likelihood(CASES[likelihoods][name](), event_shape=EVENT)
+
+
+@pytest.mark.parametrize("name", CASES[objectives])
+def test_objectives_obey_the_laws(name, small_model):
+    testing.check_objective(CASES[objectives][name](), small_model, torch.rand(5, *small_model.event_shape))
+
+
+@pytest.mark.parametrize("size", [(1, 1, 1), (1, 2, 3), (3, 7, 5), (1, 28, 28), (4, 33, 16), (2, 1, 9)])
+def test_convolutions_serve_any_image_size(size):
+    testing.check_network(networks.ConvolutionalEncoder(size, (3,), channels=(4, 4, 4), activation="elu"), batch=2)
+    testing.check_network(networks.ConvolutionalDecoder((3,), (2, *size), channels=(4, 4, 4), activation="elu"), batch=2)
+
+
+# The laws can fail: a part that breaks one is caught.
+
+
+class _Wild(posteriors.Posterior):
+    parameters_per_code = 2
+
+    def forward(self, parameters):
+        from gapless import distributions
+
+        loc, log_scale = parameters.chunk(2, dim=-1)
+        return distributions.DiagonalNormal(loc, log_scale.exp())
+
+
+def test_the_law_of_bounded_scales_catches_an_exponential():
+    with pytest.raises(AssertionError, match="overflows"):
+        testing.check_posterior(_Wild())
+
+
+def test_the_law_of_unmixed_rows_catches_batch_statistics():
+    class Mixed(networks.Network):
+        def __init__(self):
+            super().__init__()
+            self.inputs, self.outputs = (3,), (3,)
+            self.layer = torch.nn.Linear(3, 3)
+
+        def forward(self, x):
+            return self.layer(x - x.mean(0))
+
+    with pytest.raises(AssertionError, match="other items"):
+        testing.check_network(Mixed())
+
+
+@pytest.mark.parametrize(
+    ("description", "match"),
+    [
+        ({"kind": "os.system"}, "no networks part called 'os.system'"),
+        ({"kind": "Network"}, "no networks part called 'Network'"),
+        ({"kind": "MLP", "inputs": [2], "outputs": [1], "evil": 1}, "no argument 'evil'"),
+        ({"kind": "MLP"}, "cannot be made"),
+        ({"kind": "MLP", "inputs": [2], "outputs": [-1]}, "at least 1"),
+        ({"kind": "MLP", "inputs": [2], "outputs": [1], "activation": "eval"}, "no activation"),
+        ({"kind": ["MLP"]}, "a part is described as"),
+        ("MLP", "a part is described as"),
+        ({}, "a part is described as"),
+    ],
+)
+def test_descriptions_that_are_no_part_are_refused(description, match):
+    with pytest.raises(UsageError, match=match):
+        build(description, networks)
+
+
+def test_nested_parts_are_described_and_built():
+    class Pair(Part):
+        def __init__(self, first, second):
+            super().__init__()
+            self.first, self.second = first, second
+
+    described = describe(Pair(networks.MLP((1,), (1,), hidden=()), 3))
+    assert described["first"]["kind"] == "MLP"
+    assert isinstance(build(described["first"], networks), networks.MLP)
