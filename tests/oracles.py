@@ -73,7 +73,7 @@ class LinearGaussian:
 
 
 def linear_elbo(model: Model, x: Tensor) -> Tensor:
-    """The ELBO of a model with a linear decoder, diagonal normal posterior and shared-scale normal likelihood, exactly."""
+    """The exact ELBO of a model with a linear decoder, diagonal normal posterior and shared-scale normal likelihood."""
     q, p = model.encode(x), model.decode(model.encode(x).mean)
     columns = torch.stack([model.decode(e[None]).mean[0] for e in torch.eye(model.latent, dtype=x.dtype)])
     columns = columns - model.decode(torch.zeros(1, model.latent, dtype=x.dtype)).mean
@@ -85,7 +85,7 @@ def linear_elbo(model: Model, x: Tensor) -> Tensor:
 
 
 def ppca_log_likelihood(x: Tensor, latent: int) -> float:
-    """The maximum of the mean log-likelihood of probabilistic PCA, with the 1/n covariance (Tipping & Bishop, eq. 8)."""
+    """The highest mean log-likelihood of probabilistic PCA, with the 1/n covariance (Tipping & Bishop, eq. 8)."""
     centred = x - x.mean(0)
     values = torch.linalg.eigvalsh(centred.T @ centred / len(x)).flip(0)
     noise = values[latent:].mean()

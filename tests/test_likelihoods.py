@@ -15,7 +15,9 @@ from gapless.errors import UsageError
 )
 def test_densities_integrate_to_one(head):
     p = head.double().eval()(torch.tensor([[[0.4]]], dtype=torch.float64))
-    total, _ = integrate.quad(lambda x: p.log_prob(torch.tensor([[x]], dtype=torch.float64)).exp().item(), -14, 14, points=[0.4])
+    total, _ = integrate.quad(
+        lambda x: p.log_prob(torch.tensor([[x]], dtype=torch.float64)).exp().item(), -14, 14, points=[0.4]
+    )
     assert total == pytest.approx(1, abs=1e-8)
 
 

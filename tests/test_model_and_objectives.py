@@ -3,13 +3,13 @@ import re
 
 import pytest
 import torch
-from oracles import LinearGaussian, linear_elbo
 
 from gapless import likelihoods, networks, posteriors, priors, recipes
 from gapless.distributions import divergence
 from gapless.errors import UsageError
 from gapless.model import PARAMETER_BUDGET, Model
 from gapless.objectives import ELBO
+from oracles import LinearGaussian, linear_elbo
 
 ORACLE = LinearGaussian.make()
 
@@ -107,7 +107,9 @@ def test_an_autoencoder_has_a_finite_loss_and_an_infinite_kl():
     assert all(torch.isfinite(p.grad).all() for p in model.parameters())
 
 
-@pytest.mark.parametrize(("weights", "beta"), [((1, 1), 1), ((1, 4), 4), ((2, 1), 0.5), ((1, 0), 0), ((0, 1), math.inf)])
+@pytest.mark.parametrize(
+    ("weights", "beta"), [((1, 1), 1), ((1, 4), 4), ((2, 1), 0.5), ((1, 0), 0), ((0, 1), math.inf)]
+)
 def test_effective_beta(weights, beta):
     assert ELBO(*weights).effective_beta == beta
 

@@ -76,7 +76,9 @@ def test_objectives_obey_the_laws(name, small_model):
 @pytest.mark.parametrize("size", [(1, 1, 1), (1, 2, 3), (3, 7, 5), (1, 28, 28), (4, 33, 16), (2, 1, 9)])
 def test_convolutions_serve_any_image_size(size):
     testing.check_network(networks.ConvolutionalEncoder(size, (3,), channels=(4, 4, 4), activation="elu"), batch=2)
-    testing.check_network(networks.ConvolutionalDecoder((3,), (2, *size), channels=(4, 4, 4), activation="elu"), batch=2)
+    testing.check_network(
+        networks.ConvolutionalDecoder((3,), (2, *size), channels=(4, 4, 4), activation="elu"), batch=2
+    )
 
 
 # The laws can fail: a part that breaks one is caught.

@@ -19,7 +19,12 @@ def test_every_recipe_takes_a_step(name):
 
 def test_the_three_share_their_hidden_weights():
     models = {name: recipes.build(name, (5,), latent=2, hidden=(8, 6), seed=3)[0] for name in ("ae", "kl-only", "vae")}
-    for part in ("encoder.layers.1.weight", "encoder.layers.3.weight", "decoder.layers.1.weight", "decoder.layers.5.bias"):
+    for part in (
+        "encoder.layers.1.weight",
+        "encoder.layers.3.weight",
+        "decoder.layers.1.weight",
+        "decoder.layers.5.bias",
+    ):
         weights = [model.state_dict()[part] for model in models.values()]
         assert torch.equal(weights[0], weights[1])
         assert torch.equal(weights[1], weights[2])

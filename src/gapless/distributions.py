@@ -6,6 +6,7 @@ fused sum will do; what is here differs from it in nothing else, and is tested a
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -43,7 +44,7 @@ def reparameterize(loc: Tensor, scale: Tensor, eps: Tensor) -> Tensor:
 class _Summed(Distribution):
     """A distribution over examples of `event_dims` axes whose features are independent given its parameters."""
 
-    arg_constraints = {}
+    arg_constraints: ClassVar[dict] = {}  # pyright: ignore[reportIncompatibleMethodOverride]
 
     def __init__(self, parameter: Tensor, event_dims: int):
         self.event_dims = event_dims

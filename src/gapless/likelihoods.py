@@ -33,11 +33,11 @@ class Likelihood(Part, ABC):
         return (self.parameters_per_value, *event_shape)
 
     @abstractmethod
-    def forward(self, parameters: Float[Tensor, "batch parameters *event"]) -> Distribution:
+    def forward(self, parameters: Float[Tensor, " batch parameters *event"]) -> Distribution:
         """p(x|z) with batch_shape (batch,) and event_shape (*event)."""
 
     @abstractmethod
-    def offset(self, mean: Float[Tensor, " *event"]) -> Float[Tensor, "parameters *event"]:
+    def offset(self, mean: Float[Tensor, " *event"]) -> Float[Tensor, " parameters *event"]:
         """The parameters under which p(x|z) has the data's mean: where training starts."""
 
     def calibrate(self, distribution: Distribution, x: Tensor) -> Distribution:
@@ -54,11 +54,11 @@ class Bernoulli(Likelihood):
 
     support = (0.0, 1.0)
 
-    def forward(self, parameters: Float[Tensor, "batch parameters *event"]) -> distributions.Bernoulli:
+    def forward(self, parameters: Float[Tensor, " batch parameters *event"]) -> distributions.Bernoulli:
         logits = parameters[:, 0]
         return distributions.Bernoulli(logits, event_dims=logits.dim() - 1)
 
-    def offset(self, mean: Float[Tensor, " *event"]) -> Float[Tensor, "parameters *event"]:
+    def offset(self, mean: Float[Tensor, " *event"]) -> Float[Tensor, " parameters *event"]:
         return torch.logit(mean.clamp(1e-3, 1 - 1e-3))[None]
 
 
@@ -80,10 +80,10 @@ class Normal(Likelihood):
             raise UsageError(f"a normal needs a scale above 0; got {scale}")
         self.scale = scale
 
-    def forward(self, parameters: Float[Tensor, "batch parameters *event"]) -> distributions.DiagonalNormal:
+    def forward(self, parameters: Float[Tensor, " batch parameters *event"]) -> distributions.DiagonalNormal:
         return _normal(parameters, parameters.new_tensor(self.scale))
 
-    def offset(self, mean: Float[Tensor, " *event"]) -> Float[Tensor, "parameters *event"]:
+    def offset(self, mean: Float[Tensor, " *event"]) -> Float[Tensor, " parameters *event"]:
         return mean[None]
 
 
@@ -102,10 +102,10 @@ class NormalWithLearnedScale(Likelihood):
         self.shape = tuple(shape)
         self.log_scale = nn.Parameter(torch.zeros(self.shape))
 
-    def forward(self, parameters: Float[Tensor, "batch parameters *event"]) -> distributions.DiagonalNormal:
+    def forward(self, parameters: Float[Tensor, " batch parameters *event"]) -> distributions.DiagonalNormal:
         return _normal(parameters, SCALE_FLOOR + self.log_scale.exp())
 
-    def offset(self, mean: Float[Tensor, " *event"]) -> Float[Tensor, "parameters *event"]:
+    def offset(self, mean: Float[Tensor, " *event"]) -> Float[Tensor, " parameters *event"]:
         return mean[None]
 
 
@@ -138,10 +138,10 @@ class NormalWithOptimalScale(Likelihood):
         seen = self.weight > 0
         return torch.where(seen, self.variance / self.weight.clamp_min(1e-12), 1.0).sqrt().clamp_min(SCALE_FLOOR)
 
-    def forward(self, parameters: Float[Tensor, "batch parameters *event"]) -> distributions.DiagonalNormal:
+    def forward(self, parameters: Float[Tensor, " batch parameters *event"]) -> distributions.DiagonalNormal:
         return _normal(parameters, self.scale)
 
-    def offset(self, mean: Float[Tensor, " *event"]) -> Float[Tensor, "parameters *event"]:
+    def offset(self, mean: Float[Tensor, " *event"]) -> Float[Tensor, " parameters *event"]:
         return mean[None]
 
     def calibrate(self, distribution: Distribution, x: Tensor) -> Distribution:

@@ -1,10 +1,10 @@
 """Networks from tensors to tensors; they know nothing of probability."""
 
+import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -28,7 +28,7 @@ class Network(Part, ABC):
     outputs: tuple[int, ...]
 
     @abstractmethod
-    def forward(self, x: Float[Tensor, "batch *inputs"]) -> Float[Tensor, "batch *outputs"]:
+    def forward(self, x: Float[Tensor, " batch *inputs"]) -> Float[Tensor, " batch *outputs"]:
         """The network's value, any real number."""
 
 
@@ -58,11 +58,11 @@ class MLP(Network):
         self.activation = activation
         sizes = (math.prod(self.inputs), *_shape(hidden), math.prod(self.outputs))
         layers: list[nn.Module] = [nn.Flatten()]
-        for before, after in zip(sizes[:-2], sizes[1:-1], strict=True):
+        for before, after in itertools.pairwise(sizes[:-1]):
             layers += [nn.Linear(before, after), _activation(activation)]
         self.layers = nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1]))
 
-    def forward(self, x: Float[Tensor, "batch *inputs"]) -> Float[Tensor, "batch *outputs"]:
+    def forward(self, x: Float[Tensor, " batch *inputs"]) -> Float[Tensor, " batch *outputs"]:
         return self.layers(x).unflatten(1, self.outputs)
 
 
@@ -101,7 +101,7 @@ class ResidualMLP(Network):
             nn.Linear(width, math.prod(self.outputs)),
         )
 
-    def forward(self, x: Float[Tensor, "batch *inputs"]) -> Float[Tensor, "batch *outputs"]:
+    def forward(self, x: Float[Tensor, " batch *inputs"]) -> Float[Tensor, " batch *outputs"]:
         return self.layers(x).unflatten(1, self.outputs)
 
 
@@ -142,7 +142,7 @@ class ConvolutionalEncoder(Network):
             *layers, nn.Flatten(), nn.Linear(self.channels[-1] * math.prod(sizes[-1]), math.prod(self.outputs))
         )
 
-    def forward(self, x: Float[Tensor, "batch *inputs"]) -> Float[Tensor, "batch *outputs"]:
+    def forward(self, x: Float[Tensor, " batch *inputs"]) -> Float[Tensor, " batch *outputs"]:
         return self.layers(x).unflatten(1, self.outputs)
 
 
@@ -183,11 +183,15 @@ class ConvolutionalDecoder(Network):
         for level, (before, after) in enumerate(zip(inner, (*inner[1:], out), strict=True)):
             layers += [_Residual(_convolution, before, activation) for _ in range(blocks)] + [_activation(activation)]
             # With kernel 3, stride 2 and padding 1 an axis of n becomes 2 n - 1 + (output padding).
-            exact = tuple(1 - big % 2 for big in sizes[level + 1])
-            layers += [nn.ConvTranspose2d(before, after, 3, stride=2, padding=1, output_padding=exact)]
+            height, width = sizes[level + 1]
+            layers += [
+                nn.ConvTranspose2d(
+                    before, after, 3, stride=2, padding=1, output_padding=(1 - height % 2, 1 - width % 2)
+                )
+            ]
         self.layers = nn.Sequential(*layers)
 
-    def forward(self, x: Float[Tensor, "batch *inputs"]) -> Float[Tensor, "batch *outputs"]:
+    def forward(self, x: Float[Tensor, " batch *inputs"]) -> Float[Tensor, " batch *outputs"]:
         return self.layers(x).reshape(-1, *self.outputs)
 
 

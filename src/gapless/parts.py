@@ -81,7 +81,8 @@ def named(kind: str, module: ModuleType) -> type[Part]:
     known = concrete(module)
     if kind not in known:
         raise UsageError(
-            f"there is no {module.__name__.rsplit('.', 1)[-1]} part called {kind!r}", fix=f"use one of {', '.join(known)}"
+            f"there is no {module.__name__.rsplit('.', 1)[-1]} part called {kind!r}",
+            fix=f"use one of {', '.join(known)}",
         )
     return known[kind]
 

@@ -56,9 +56,7 @@ RECIPES: dict[str, Recipe] = {
         objective=lambda: ELBO(0.0, 1.0),
     ),
     "vae": Recipe("variational autoencoder: both terms, weight 1", "Kingma & Welling (2014); Rezende et al. (2014)"),
-    "beta-vae": Recipe(
-        "VAE with beta times the KL", "Higgins et al. (2017)", objective=_beta, options={"beta": 4.0}
-    ),
+    "beta-vae": Recipe("VAE with beta times the KL", "Higgins et al. (2017)", objective=_beta, options={"beta": 4.0}),
 }
 
 

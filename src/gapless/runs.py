@@ -5,7 +5,7 @@ import math
 import os
 import platform
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -16,7 +16,7 @@ import torch
 import gapless
 from gapless import objectives
 from gapless.data import Dataset, Items, Scaling, read, read_items
-from gapless.errors import DataError, UsageError
+from gapless.errors import DataError, GaplessError, UsageError
 from gapless.model import Model
 from gapless.objectives import Objective
 from gapless.parts import build, describe
@@ -82,8 +82,7 @@ class DataCard:
         Raises:
             DataError: it is gone, or it no longer has the shape the model was trained on.
         """
-        options = {name: tuple(value) if isinstance(value, list) else value for name, value in self.options.items()}
-        data = read(self.source, **options)
+        data = read(self.source, **self._options(tuple(self.options)))
         self._check(data.event_shape, data.columns, data.source)
         return data
 
@@ -94,10 +93,18 @@ class DataCard:
             DataError: they cannot be read, or have another shape or other columns than the model was trained on.
         """
         wanted = ("array", "label", "drop", "resize", "on_error")
-        options = {name: tuple(v) if isinstance(v := self.options[name], list) else v for name in wanted}
-        part = read_items(source, **options)
+        try:
+            part = read_items(source, **self._options(wanted))
+        except GaplessError as error:  # new items need no classes: without the label column they may still be whole
+            try:
+                part = read_items(source, **self._options(("drop", "resize", "on_error")))
+            except GaplessError:
+                raise error from None
         self._check(part.items.event_shape, part.columns, part.source)
         return part.items, part.label_names
+
+    def _options(self, names: Sequence[str]) -> dict[str, Any]:
+        return {n: tuple(v) if isinstance(v := self.options.get(n), list) else v for n in names}
 
     def _check(self, event_shape: tuple[int, ...], columns: tuple[str, ...], where: str) -> None:
         if event_shape != self.event_shape:
@@ -108,8 +115,9 @@ class DataCard:
             )
         if columns != self.columns:
             missing = [name for name in self.columns if name not in columns]
+            how = f"missing: {', '.join(missing[:5])}" if missing else "their order differs"
             raise DataError(
-                f"the model was trained on other columns; {'missing: ' + ', '.join(missing[:5]) if missing else 'order differs'}",
+                f"the model was trained on other columns; {how}",
                 where=where,
                 fix=f"give the columns {', '.join(self.columns[:12])}{' ...' if len(self.columns) > 12 else ''}",
             )
@@ -350,9 +358,13 @@ def _check_target(folder: Path, force: bool) -> None:
         return
     ours = folder.is_dir() and (not any(folder.iterdir()) or is_ours(folder))
     if not ours:
-        raise UsageError("there is something here that gapless did not write", where=str(folder), fix="choose another -o")
+        raise UsageError(
+            "there is something here that gapless did not write", where=str(folder), fix="choose another -o"
+        )
     if any(folder.iterdir()) and not force:
-        raise UsageError("there is a finished run here", where=str(folder), fix="choose another -o, or --force to replace it")
+        raise UsageError(
+            "there is a finished run here", where=str(folder), fix="choose another -o, or --force to replace it"
+        )
 
 
 def is_ours(folder: Path) -> bool:

@@ -103,7 +103,9 @@ def _device(name: str) -> torch.device:
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"the device {name!r} is not there: {str(error).splitlines()[0]}", fix="use --device cpu") from error
+        raise UsageError(
+            f"the device {name!r} is not there: {str(error).splitlines()[0]}", fix="use --device cpu"
+        ) from error
     return torch.device(name)
 
 
@@ -154,7 +156,7 @@ class Comparison:
         return {
             "data": DataCard.of(self.data).to_dict(),
             "settings": next(iter(self.runs.values())).settings.to_dict(),
-            "units": "nats per held-out item; elbo = -(reconstruction + kl); null is infinite (a point mass has no density)",
+            "units": "nats per held-out item; elbo = -(reconstruction + kl); null is infinite: a point has no density",
             "models": {name: run.held_out for name, run in self.runs.items()},
         }
 

@@ -44,7 +44,10 @@ def check_network(network: Network, *, batch: int = 3) -> None:
     """Shapes, finite values, rows that do not mix, and a gradient to every parameter."""
     x = _noise(batch, *network.inputs)
     y = network(x)
-    _law(tuple(y.shape) == (batch, *network.outputs), f"wanted the shape {(batch, *network.outputs)}, got {tuple(y.shape)}")
+    _law(
+        tuple(y.shape) == (batch, *network.outputs),
+        f"wanted the shape {(batch, *network.outputs)}, got {tuple(y.shape)}",
+    )
     _law(bool(torch.isfinite(y).all()), "the output is not finite")
     alone = torch.cat([network(row[None]) for row in x])
     _law(torch.allclose(alone, y, atol=1e-5), "an item's output depends on the other items of its batch")
@@ -93,7 +96,10 @@ def check_likelihood(head: Likelihood, *, event_shape: tuple[int, ...] = (2, 3, 
     _law(bool((gradient != 0).all()), "the log-density has no gradient in some of the parameters")
     mean = 0.25 + 0.5 * torch.rand(event_shape, generator=torch.Generator().manual_seed(2))
     started = head(head.offset(mean)[None]).mean[0]
-    _law(torch.allclose(started, mean, atol=1e-5), "the parameters `offset` gives do not have the mean they were asked for")
+    _law(
+        torch.allclose(started, mean, atol=1e-5),
+        "the parameters `offset` gives do not have the mean they were asked for",
+    )
 
 
 def check_objective(objective: Objective, model: Model, x: Tensor) -> None:

@@ -27,7 +27,9 @@ Shared = Parameter(name="*")
 
 
 @app.command
-def demo(*, output: Annotated[Path, Parameter(name=["--output", "-o"])] = Path("runs/demo"), json: bool = False) -> None:
+def demo(
+    *, output: Annotated[Path, Parameter(name=["--output", "-o"])] = Path("runs/demo"), json: bool = False
+) -> None:
     """Compare AE, KL-only and VAE on the built-in digits: under 90 seconds, ends with the path of the report.
 
     Args:
@@ -51,7 +53,7 @@ def compare(
     reading: Annotated[Reading, Shared] = Reading(),  # noqa: B008 - frozen
     settings: Annotated[Settings, Shared] = Settings(latent=2),  # noqa: B008 - frozen
 ) -> None:
-    """Train AE, KL-only and VAE with the same networks, seed and budget, and write a report that shows them side by side.
+    """Train AE, KL-only and VAE with the same networks, seed and budget; write a report that shows them side by side.
 
     Args:
         data: digits, or a file or folder.
@@ -92,7 +94,11 @@ def train(
 
 @app.command
 def inspect(
-    data: str, /, *, json: bool = False, reading: Annotated[Reading, Shared] = Reading()  # noqa: B008 - frozen
+    data: str,
+    /,
+    *,
+    json: bool = False,
+    reading: Annotated[Reading, Shared] = Reading(),  # noqa: B008 - frozen
 ) -> None:
     """Say what is in the data and how it would be read: shape, type, range, classes, scaling, likelihood.
 
@@ -212,5 +218,3 @@ def interpolate(
     from gapless.cli import use
 
     use.interpolate(run, data, start=start, end=end, steps=steps, output=output, json=json)
-
-

@@ -47,7 +47,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise
         first = str(error).splitlines()[0] if str(error) else ""
         code = _say(
-            [f"internal error: {type(error).__name__}: {first}", "fix: run it again with --debug and report what it prints"],
+            [
+                f"internal error: {type(error).__name__}: {first}",
+                "fix: run it again with --debug and report what it prints",
+            ],
             INTERNAL,
         )
     sys.exit(code)

@@ -70,7 +70,9 @@ def number(value: float | None, sign: str = "") -> str:
     return f"{value:.1e}" if 0 < abs(value) < 0.005 else f"{value:.2f}"
 
 
-def write_items(values: np.ndarray, output: Path | None, *, card: Any, as_json: bool, columns: int | None = None) -> None:
+def write_items(
+    values: np.ndarray, output: Path | None, *, card: Any, as_json: bool, columns: int | None = None
+) -> None:
     """Items in the units of the source: to a .npy, .csv or .png file, or as CSV to the standard output.
 
     Args:

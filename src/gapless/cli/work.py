@@ -11,9 +11,7 @@ from gapless.settings import Settings
 __all__ = ["compare", "inspect", "recipes", "train"]
 
 
-def compare(
-    source: str, *, reading: Reading, settings: Settings, output: Path | None, force: bool, json: bool
-) -> None:
+def compare(source: str, *, reading: Reading, settings: Settings, output: Path | None, force: bool, json: bool) -> None:
     """Read, train three models, write their runs and the report."""
     from gapless import runs, study
     from gapless.report import write_report
@@ -21,9 +19,7 @@ def compare(
     folder = output or Path("runs") / f"compare-{_stem(source)}"
     with runs.staged(folder, force=force) as partial:
         data = _read(source, reading, settings)
-        comparison = study.compare(
-            data, settings=settings, callbacks=lambda name: _callbacks(name, partial / name)
-        )
+        comparison = study.compare(data, settings=settings, callbacks=lambda name: _callbacks(name, partial / name))
         for name, run in comparison.runs.items():
             run.write_into(partial / name)
         say("writing the report")
@@ -135,7 +131,8 @@ def _inspect_run(folder: Path, *, json: bool) -> None:
 
 def _read(source: str, reading: Reading, settings: Settings) -> Any:
     data = reading.read(source, seed=settings.seed)
-    say(f"{data.source}: {len(data.train):,} items of shape {data.event_shape} to train on, {len(data.held_out):,} held out")
+    sizes = f"{len(data.train):,} items of shape {data.event_shape} to train on, {len(data.held_out):,} held out"
+    say(f"{data.source}: {sizes}")
     for note in data.inspection.notes:
         say(f"  {note}")
     return data

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -37,15 +37,16 @@ def latent_map(
     from matplotlib.collections import EllipseCollection
     from matplotlib.patches import Circle
 
-    figure, axis = _figure(4.6, 4.6)
+    figure, axis = _figure(4.6, 4.6, layout=None)
+    figure.subplots_adjust(left=0.115, right=0.985, bottom=0.105, top=0.985)
     half = frame_of(loc)
     colours = np.array([PALETTE[label % len(PALETTE)] for label in labels]) if labels is not None else "#332288"
-    size = float(np.clip(6000 / max(len(loc), 1), 2, 22))
+    size = float(np.clip(15000 / max(len(loc), 1), 2, 22))
     few = np.random.default_rng(0).permutation(len(loc))[:150]
     if scale[few].max(initial=0) > 0:
         ellipses = EllipseCollection(
             4 * scale[few, 0], 4 * scale[few, 1], np.zeros(len(few)), units="xy", offsets=loc[few],
-            offset_transform=axis.transData, facecolors="none", linewidths=0.6, alpha=0.45,
+            offset_transform=axis.transData, facecolors="none", linewidths=0.6, alpha=0.4,
             edgecolors=colours[few] if labels is not None else colours,
         )  # fmt: skip
         axis.add_collection(ellipses)
@@ -53,7 +54,10 @@ def latent_map(
     for radius in RINGS:
         axis.add_patch(Circle((0, 0), radius, fill=False, edgecolor=RING, linewidth=1.1, linestyle=(0, (4, 2.5))))
     axis.annotate("N(0, I)", (0, 3), ha="center", va="bottom", fontsize=8, color=RING, zorder=5)
-    if labels is not None and len(names) <= 20:
+    if np.abs(loc).max() < 0.1 * half / 3:
+        axis.annotate(f"all {len(loc):,} codes are here", (0, -0.28), ha="center", fontsize=9, color=RING)
+        axis.annotate("and every cloud is this ring", (0, -2.05), ha="center", va="top", fontsize=9, color=RING)
+    elif labels is not None and len(names) <= 20:
         _name_classes(axis, loc, labels, names)
     axis.set(xlim=(-half, half), ylim=(-half, half), aspect="equal")
     axis.set_xlabel(f"latent feature {axes[0]}")
@@ -114,11 +118,13 @@ def training_figure(histories: dict[str, list[dict[str, Any]]]) -> bytes:
     return _png(figure)
 
 
-def _figure(width: float, height: float, *, panels: int = 1) -> tuple[Any, Any]:
+def _figure(
+    width: float, height: float, *, panels: int = 1, layout: Literal["constrained"] | None = "constrained"
+) -> tuple[Any, Any]:
     # The object interface: no backend is chosen and no global figure list grows.
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout=layout)
     axes = figure.subplots(1, panels)
     for axis in np.atleast_1d(axes):
         axis.tick_params(labelsize=8, colors="#444", length=2)

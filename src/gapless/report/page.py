@@ -19,7 +19,7 @@ __all__ = ["render_report", "write_report"]
 TITLES = {"ae": "AE", "kl-only": "KL only", "vae": "VAE"}
 EXPLAINED = {
     "ae": "Reconstruction alone. Each item becomes one point, placed wherever that helps the decoder.",
-    "kl-only": "Regularization alone. Each item becomes the same cloud N(0, I); the decoder is never asked for anything.",
+    "kl-only": "Regularization alone. Each item becomes the same cloud, N(0, I); nothing is asked of the decoder.",
     "vae": "Both. Each item becomes a small cloud, and together the clouds are pulled into N(0, I).",
 }
 
@@ -42,6 +42,7 @@ def render_report(comparison: Comparison) -> str:
         settings=first.settings,
         models=[_model(comparison, pictures, name) for name in names],
         pair=pictures.pair(),
+        shown=pictures.shown,
         originals=png_uri(pictures.originals()),
         grid_is_slice=first.settings.latent > 2,
         kl_bars=png_uri(kl_figure({TITLES.get(n, n): _sorted_kl(comparison, n) for n in names}, LIVE_NATS)),
@@ -99,7 +100,11 @@ def _sentences(comparison: Comparison, pictures: Pictures, name: str) -> list[st
         where += f" {outside:.0%} lie outside the last ring."
     keeps = f"The reconstructions keep {variety:.0%} of the variety of the items."
     if variety < 0.01:
-        keeps = "Every reconstruction is the same picture." if pictures.kind == "image" else "Every reconstruction is the same row."
+        keeps = (
+            "Every reconstruction is the same picture."
+            if pictures.kind == "image"
+            else "Every reconstruction is the same row."
+        )
     return [where, keeps]
 
 

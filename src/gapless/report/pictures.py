@@ -1,4 +1,4 @@
-"""What is decoded for the report: grids, samples, reconstructions, interpolations, traversals; the same for all models."""
+"""What the report decodes: grids, samples, reconstructions, interpolations, traversals; alike for all models."""
 
 from dataclasses import dataclass
 
@@ -6,10 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gapless.data import Dataset, Feed, Items
 from gapless.randomness import generator
 from gapless.report.maps import frame_of, latent_map
 from gapless.report.thumbnails import sheet, thumbnails, value_range
 from gapless.study import Comparison
+from gapless.training import LatentStatistics, latent_statistics
 
 __all__ = ["Pictures", "reach", "sameness"]
 
@@ -37,20 +39,26 @@ class Pictures:
         self.items = self.comparison.held_out_batch(chosen.tolist())
         self.labels = None if held_out.labels is None else held_out.labels[chosen]
         self.low, self.high = value_range([self.items.numpy()])
+        self.on_map = _items_on_map(self.comparison.data, self.seed)
+        self._codes: dict[str, LatentStatistics] = {}
+
+    @property
+    def shown(self) -> dict[str, int]:
+        """How many items the maps show, by part."""
+        return {part: len(items) for part, items in self.on_map.items() if len(items)}
 
     def map(self, name: str) -> bytes:
         """The latent map of a model on its two most used features."""
-        statistics, axes = self.comparison.statistics[name], self.axes(name)
-        keep = slice(0, 10_000)
-        loc, scale = (part[keep][:, axes].numpy() for part in (statistics.loc, statistics.scale))
-        labels = self.comparison.data.held_out.labels
-        labels = None if labels is None else labels[keep]
+        axes, codes = self.axes(name), self._map_codes(name)
+        parts = [items.labels for items in self.on_map.values() if len(items)]
+        labels = np.concatenate([part for part in parts if part is not None]) if parts[0] is not None else None
+        loc, scale = (part[:, axes].numpy() for part in (codes.loc, codes.scale))
         return latent_map(loc, scale, labels=labels, names=self.comparison.data.label_names, axes=axes)
 
     def grid(self, name: str) -> np.ndarray:
         """The decodes of a square lattice over the frame of the map, top row first; other features at their mean."""
         statistics, axes = self.comparison.statistics[name], self.axes(name)
-        half = frame_of(statistics.loc[:10_000, axes].numpy())
+        half = frame_of(self._map_codes(name).loc[:, axes].numpy())
         line = torch.linspace(-half, half, GRID + 2)[1:-1]
         y, x = torch.meshgrid(line.flip(0), line, indexing="ij")
         codes = statistics.loc.mean(0).repeat(GRID * GRID, 1)
@@ -71,7 +79,7 @@ class Pictures:
         return self._sheet(self._reconstruct(name)[:ITEMS], ITEMS)
 
     def pair(self) -> tuple[int, int]:
-        """Two items to walk between: of different classes where there are classes, else the two farthest of the first 40."""
+        """Two items to walk between: of different classes where there are any, else the two farthest of 40."""
         if self.labels is not None and len(others := np.flatnonzero(self.labels != self.labels[0])):
             return 0, int(others[0])
         flat = self.items[:40].flatten(1)
@@ -104,6 +112,14 @@ class Pictures:
         best = self.comparison.statistics[name].importance[:2].tolist()
         return sorted(best) if len(best) == 2 else best * 2
 
+    def _map_codes(self, name: str) -> LatentStatistics:
+        if name not in self._codes:
+            model, scaling = self.comparison.model(name).cpu(), self.comparison.data.scaling
+            found = [latent_statistics(model, Feed(items, scaling)) for items in self.on_map.values() if len(items)]
+            loc, scale = (torch.cat([getattr(part, which) for part in found]) for which in ("loc", "scale"))
+            self._codes[name] = LatentStatistics(loc, scale, None)
+        return self._codes[name]
+
     def _latent(self, name: str) -> int:
         return self.comparison.model(name).latent
 
@@ -121,6 +137,18 @@ class Pictures:
         return sheet(thumbnails(values.numpy(), kind=self.kind, low=self.low, high=self.high), columns)
 
 
+def _items_on_map(data: Dataset, seed: int) -> dict[str, Items]:
+    """At most 10,000 held-out items, and training items where there are fewer than 3,000."""
+    chosen = {"held-out": _some(data.held_out, 10_000, seed)}
+    return {"training": _some(data.train, 3_000 - len(data.held_out), seed), **chosen}
+
+
+def _some(items: Items, count: int, seed: int) -> Items:
+    positions = np.sort(np.random.default_rng(seed).permutation(len(items))[: max(count, 0)])
+    labels = None if items.labels is None else items.labels[positions]
+    return Items(items.values, labels, items.index[positions])
+
+
 def reach(loc: Tensor) -> tuple[float, float]:
     """The radius that holds 95 % of the codes, and the share of codes outside three standard deviations.
 
@@ -132,7 +160,7 @@ def reach(loc: Tensor) -> tuple[float, float]:
 
 
 def sameness(pictures: Pictures, name: str) -> float:
-    """How much of the items' variety is left in their reconstructions: ratio of mean squared deviations from the mean."""
+    """Share of the items' variety left in their reconstructions: a ratio of squared deviations from the mean."""
     values = pictures._reconstruct(name)
     spread = (values - values.mean(0)).square().sum()
     return float(spread / (pictures.items - pictures.items.mean(0)).square().sum().clamp_min(1e-12))

@@ -1,0 +1,43 @@
+# Everything a person or CI runs. Each target sets up what it needs in .venv, with pip alone.
+PYTHON ?= python3
+TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
+BIN := .venv/bin
+STAMP := .venv/.ready
+
+.PHONY: help setup demo test test-slow check bench clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+setup: $(STAMP)  ## install everything into .venv
+	@$(BIN)/python -c "import torch; print('torch', torch.__version__); exit(torch.__version__.split('+')[0] != '$(TORCH)')" \
+		|| { echo "error: torch $(TORCH) was wanted (constraints.txt); fix: rm -r .venv and run make setup again" >&2; exit 1; }
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c "import sys; exit(sys.version_info < (3, 11))" \
+		|| { echo "error: Python 3.11 or newer is needed; fix: make PYTHON=python3.12 ..." >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==$(TORCH)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $(STAMP)
+
+demo: setup  ## AE, KL-only and VAE on the built-in digits; ends with the path of the report
+	@$(BIN)/gapless demo
+
+test: setup  ## the tests, under 15 minutes on two cores
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-slow: setup  ## the tests that take minutes: planted mistakes, long trainings
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow
+
+check: setup  ## style, types, import directions
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+bench: setup  ## seconds an epoch and the ELBO of AE, KL-only and VAE, on data you name: make bench DATA=...
+	$(BIN)/python benchmarks/compare_seconds.py $(or $(DATA),digits)
+
+clean:  ## remove what was built
+	rm -rf .venv runs dist build .pytest_cache .ruff_cache .import_linter_cache .hypothesis
