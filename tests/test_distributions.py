@@ -162,7 +162,7 @@ def test_draws_have_the_shape_the_moments_and_the_generators_noise(name):
     assert not draws[0].requires_grad
     error = (q.variance / 20_000).sqrt()
     assert ((draws[0].mean(0) - q.mean).abs() <= 4 * error + 1e-6).all()
-    # The standard error of a variance is sqrt(2 / n) = 1 % of it for a normal, at most 0.5 / sqrt(n) = 0.0035 for a bit.
+    # The standard error of a variance is sqrt(2 / n) = 1 % of it for a normal, at most 0.5 / sqrt(n) for a bit.
     assert (
         (draws[0].var(0) - q.variance).abs() <= 4 * 0.01 * q.variance + (4 * 0.0035 if name == "Bernoulli" else 0)
     ).all()

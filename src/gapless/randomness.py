@@ -17,7 +17,8 @@ def seed_of(seed: int, stream: str, *counters: int) -> int:
         stream: what the numbers are for, a key of `STREAMS`.
         counters: for example (epoch,) or (step,).
     """
-    return int(np.random.SeedSequence([seed, STREAMS[stream], *counters]).generate_state(1, np.uint64)[0])
+    words = [seed, STREAMS[stream], len(counters), *counters]  # the count, for SeedSequence pads with zeros
+    return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0])
 
 
 def generator(seed: int, stream: str, *counters: int) -> torch.Generator:

@@ -19,6 +19,7 @@ app = App(
         "DATA is `digits` (built in), an .npy, .npz, .csv or idx file, or a folder or .zip of images. "
         "Every command takes `--help`; `--debug` shows the traceback of an error."
     ),
+    help_format="plaintext",  # the others load a Markdown parser for nothing
     default_parameter=Parameter(negative=()),
 )
 

@@ -36,6 +36,7 @@ def latent_map(
     """
     from matplotlib.collections import EllipseCollection
     from matplotlib.patches import Circle
+    from matplotlib.patheffects import withStroke
 
     figure, axis = _figure(4.6, 4.6, layout=None)
     figure.subplots_adjust(left=0.115, right=0.985, bottom=0.105, top=0.985)
@@ -52,8 +53,12 @@ def latent_map(
         axis.add_collection(ellipses)
     axis.scatter(loc[:, 0], loc[:, 1], s=size, c=colours, alpha=0.75, linewidths=0, rasterized=True)
     for radius in RINGS:
-        axis.add_patch(Circle((0, 0), radius, fill=False, edgecolor=RING, linewidth=1.1, linestyle=(0, (4, 2.5))))
-    axis.annotate("N(0, I)", (0, 3), ha="center", va="bottom", fontsize=8, color=RING, zorder=5)
+        axis.add_patch(Circle((0, 0), radius, fill=False, edgecolor="white", linewidth=2.2, alpha=0.8, zorder=3))
+        axis.add_patch(
+            Circle((0, 0), radius, fill=False, edgecolor=RING, linewidth=1.1, linestyle=(0, (4, 2.5)), zorder=4)
+        )
+    halo = [withStroke(linewidth=3, foreground="white")]
+    axis.annotate("N(0, I)", (0, 3), ha="center", va="bottom", fontsize=8, color=RING, zorder=5, path_effects=halo)
     if np.abs(loc).max() < 0.1 * half / 3:
         axis.annotate(f"all {len(loc):,} codes are here", (0, -0.28), ha="center", fontsize=9, color=RING)
         axis.annotate("and every cloud is this ring", (0, -2.05), ha="center", va="top", fontsize=9, color=RING)

@@ -1,0 +1,41 @@
+import doctest
+import importlib
+import pkgutil
+import subprocess
+import sys
+
+import numpy
+import pytest
+import torch
+
+import gapless
+
+HEAVY = ("torch", "numpy", "sklearn", "scipy", "pandas", "matplotlib", "rich", "pydantic", "jinja2", "cyclopts")
+MODULES = [m.name for m in pkgutil.walk_packages(gapless.__path__, "gapless.") if not m.name.endswith("__main__")]
+
+
+def test_importing_gapless_loads_nothing_heavy():
+    code = f"import sys, gapless; print([m for m in {HEAVY} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_public_name_is_there():
+    for name in gapless.__all__:
+        assert getattr(gapless, name) is not None
+    assert set(gapless.__all__) <= set(dir(gapless))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        gapless.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_doctests_hold_and_public_names_are_documented(name):
+    module = importlib.import_module(name)
+    assert module.__doc__
+    for public in getattr(module, "__all__", ()):
+        value = getattr(module, public)
+        if callable(value) and getattr(value, "__module__", "").startswith("gapless"):
+            assert value.__doc__, f"{name}.{public} has no docstring"
+    found = {"torch": torch, "np": numpy}
+    result = doctest.testmod(module, extraglobs=found, optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
+    assert result.failed == 0
