@@ -8,6 +8,29 @@ from jaxtyping import install_import_hook
 
 install_import_hook("gapless", "checker.check")
 
+
+def pytest_addoption(parser):
+    parser.addoption("--write-ledger", action="store_true", help="write docs/ledger.md from the rows that passed")
+
+
+ROWS: list = []
+
+
+@pytest.fixture
+def ledger():
+    """Asserts that a measured value meets its oracle and records the row."""
+    from ledger import Ledger
+
+    return Ledger(ROWS)
+
+
+def pytest_sessionfinish(session, exitstatus):
+    if session.config.getoption("--write-ledger") and exitstatus == 0:
+        from ledger import write
+
+        write(ROWS)
+
+
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 

@@ -1,0 +1,46 @@
+"""The ledger of correctness: every row is an assertion that ran, so that docs/ledger.md cannot drift from the tests."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "ledger.md"
+HEAD = """# Ledger of correctness
+
+Every estimator, bound, divergence and measure, the oracle it is held to, and what was measured. Written by the tests
+(`make ledger`), never by hand: each row is an assertion that passed. Values are rounded to four digits.
+
+| part | quantity | oracle | truth | measured | tolerance | why this tolerance |
+|---|---|---|---|---|---|---|
+"""
+
+
+@dataclass(frozen=True, order=True)
+class Row:
+    part: str
+    quantity: str
+    oracle: str
+    truth: float
+    measured: float
+    tolerance: float
+    why: str
+
+    def line(self) -> str:
+        numbers = (f"{value:.4g}" for value in (self.truth, self.measured, self.tolerance))
+        cells = (self.part, self.quantity, self.oracle, *numbers, self.why)
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+class Ledger:
+    """Asserts and records: `ledger(part, quantity, oracle=..., truth=..., measured=..., tolerance=..., why=...)`."""
+
+    def __init__(self, rows: list[Row]):
+        self.rows = rows
+
+    def __call__(self, part, quantity, *, oracle, truth, measured, tolerance, why):
+        row = Row(part, quantity, oracle, float(truth), float(measured), float(tolerance), why)
+        self.rows.append(row)
+        assert abs(row.measured - row.truth) <= row.tolerance, row.line()
+
+
+def write(rows: list[Row]) -> None:
+    PAGE.write_text(HEAD + "".join(row.line() + "\n" for row in sorted(set(rows))), encoding="utf-8")
