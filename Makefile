@@ -4,7 +4,7 @@ TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 BIN := .venv/bin
 STAMP := .venv/.ready
 
-.PHONY: help setup demo test test-slow check bench clean
+.PHONY: help setup demo test test-slow ledger check bench clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -29,6 +29,9 @@ test: setup  ## the tests, under 15 minutes on two cores
 
 test-slow: setup  ## the tests that take minutes: planted mistakes, long trainings
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow
+
+ledger: setup  ## write docs/ledger.md from the assertions of the tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p no:xdist --write-ledger -m ""
 
 check: setup  ## style, types, import directions
 	$(BIN)/ruff check .

@@ -37,9 +37,13 @@ class Ledger:
         self.rows = rows
 
     def __call__(self, part, quantity, *, oracle, truth, measured, tolerance, why):
-        row = Row(part, quantity, oracle, float(truth), float(measured), float(tolerance), why)
+        row = Row(part, quantity, oracle, *map(_number, (truth, measured, tolerance)), why)
         self.rows.append(row)
         assert abs(row.measured - row.truth) <= row.tolerance, row.line()
+
+
+def _number(value) -> float:
+    return float(value.detach() if hasattr(value, "detach") else value)
 
 
 def write(rows: list[Row]) -> None:

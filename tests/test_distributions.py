@@ -30,12 +30,13 @@ def test_every_distribution_has_a_case():
 # The lecture's facts about the trick.
 
 
-def test_reparameterization_gradients_are_exactly_one_and_eps():
+def test_reparameterization_gradients_are_exactly_one_and_eps(ledger):
     loc, scale, eps = (torch.randn(7, 3, dtype=torch.float64).requires_grad_() for _ in range(3))
     z = reparameterize(loc, scale, eps)
     by_loc, by_scale, by_eps = torch.autograd.grad(z.sum(), (loc, scale, eps), allow_unused=True)
-    assert torch.equal(by_loc, torch.ones_like(loc))
-    assert torch.equal(by_scale, eps)
+    for name, error in (("dz/dloc = 1", by_loc - 1), ("dz/dscale = eps", by_scale - eps)):
+        worst = error.abs().max()
+        ledger("reparameterize", name, oracle="autograd", truth=0, measured=worst, tolerance=0, why="exact")
     assert by_eps is None, "eps is a constant to the derivative"
 
 
@@ -49,7 +50,7 @@ def test_draws_go_through_the_trick_with_the_generators_noise():
     assert torch.allclose(by_scale, eps.sum(0))
 
 
-def test_pathwise_gradient_of_an_expectation_is_its_derivative():
+def test_pathwise_gradient_of_an_expectation_is_its_derivative(ledger):
     # E[z^2] = loc^2 + scale^2, so the derivatives are 2 loc and 2 scale.
     loc, scale = torch.tensor([0.7], dtype=torch.float64), torch.tensor([1.3], dtype=torch.float64)
     loc.requires_grad_(), scale.requires_grad_()
@@ -57,29 +58,45 @@ def test_pathwise_gradient_of_an_expectation_is_its_derivative():
     z = DiagonalNormal(loc, scale, event_dims=0).rsample((draws,), generator=torch.Generator().manual_seed(0))
     by_loc, by_scale = torch.autograd.grad(z.square().mean(), (loc, scale))
     # One draw's gradients are 2 z and 2 z eps; their variances are 4 s^2 and 4 (m^2 + 2 s^2).
-    assert abs(by_loc - 1.4) < 4 * math.sqrt(4 * 1.69 / draws)
-    assert abs(by_scale - 2.6) < 4 * math.sqrt(4 * (0.49 + 2 * 1.69) / draws)
+    errors = {"loc": math.sqrt(4 * 1.69 / draws), "scale": math.sqrt(4 * (0.49 + 2 * 1.69) / draws)}
+    for name, truth, measured in (("loc", 1.4, by_loc), ("scale", 2.6, by_scale)):
+        ledger(
+            "DiagonalNormal.rsample", f"d E[z^2] / d {name}", oracle="closed form", truth=truth, measured=measured,
+            tolerance=4 * errors[name], why="4 standard errors",
+        )  # fmt: skip
 
 
 # Densities against SciPy and against 1.
 
 
 @pytest.mark.parametrize(("loc", "scale"), [(0.0, 1.0), (-3.0, 0.01), (2.5, 40.0)])
-def test_normal_density_integrates_to_one_and_equals_scipy(loc, scale):
+def test_normal_density_integrates_to_one_and_equals_scipy(loc, scale, ledger):
     q = DiagonalNormal(torch.tensor(loc, dtype=torch.float64), torch.tensor(scale, dtype=torch.float64), event_dims=0)
     density = lambda x: q.log_prob(torch.tensor(x, dtype=torch.float64)).exp().item()  # noqa: E731
     total, _ = integrate.quad(density, loc - 12 * scale, loc + 12 * scale, points=[loc])
-    assert total == pytest.approx(1, abs=1e-8)
+    ledger(
+        "DiagonalNormal", f"integral of the density, scale {scale:g}", oracle="scipy.integrate.quad", truth=1,
+        measured=total, tolerance=1e-8, why="quadrature",
+    )  # fmt: skip
     for x in (loc, loc + scale, loc - 3 * scale):
         assert math.log(density(x)) == pytest.approx(stats.norm(loc, scale).logpdf(x), abs=1e-10)
     assert q.entropy().item() == pytest.approx(stats.norm(loc, scale).entropy(), abs=1e-10)
 
 
-def test_bernoulli_sums_to_one_and_equals_scipy():
+def test_bernoulli_sums_to_one_and_equals_scipy(ledger):
     logits = torch.linspace(-30, 30, 41, dtype=torch.float64)
     q = Bernoulli(logits, event_dims=0)
     zero, one = (q.log_prob(torch.full_like(logits, bit)) for bit in (0.0, 1.0))
-    assert torch.allclose(zero.exp() + one.exp(), torch.ones_like(logits), atol=1e-14)
+    worst = (zero.exp() + one.exp() - 1).abs().max()
+    ledger(
+        "Bernoulli",
+        "p(0) + p(1) - 1",
+        oracle="exact",
+        truth=0,
+        measured=worst,
+        tolerance=2.1e-9,
+        why="torch cuts softplus at 20",
+    )
     # torch cuts softplus(l) to l above 20, an error of at most exp(-20) = 2.1e-9.
     assert torch.allclose(one, torch.nn.functional.logsigmoid(logits), atol=2.1e-9)
     reference = stats.bernoulli(torch.sigmoid(logits[15:25]).numpy()).entropy()
@@ -117,23 +134,31 @@ def test_kl_of_normals_equals_torch_and_is_zero_at_equality():
     assert torch.allclose(divergence(q, q), torch.zeros(5, dtype=torch.float64), atol=1e-12)
 
 
-def test_kl_equals_quadrature_with_scipy_densities():
+def test_kl_equals_quadrature_with_scipy_densities(ledger):
     q, p = stats.norm(0.7, 0.4), stats.norm(-0.2, 1.5)
     integral, _ = integrate.quad(lambda z: q.pdf(z) * (q.logpdf(z) - p.logpdf(z)), -6, 7)
     ours = divergence(
         DiagonalNormal(*torch.tensor([[0.7], [0.4]], dtype=torch.float64)),
         DiagonalNormal(*torch.tensor([[-0.2], [1.5]], dtype=torch.float64)),
     )
-    assert ours.item() == pytest.approx(integral, abs=1e-8)
+    ledger(
+        "KL(DiagonalNormal, DiagonalNormal)", "nats", oracle="SciPy densities by quadrature", truth=integral,
+        measured=ours, tolerance=1e-8, why="quadrature",
+    )  # fmt: skip
 
 
-def test_kl_equals_monte_carlo_within_its_standard_error():
+def test_kl_equals_monte_carlo_within_its_standard_error(ledger):
     q = CASES["DiagonalNormal"]
     p = DiagonalNormal(torch.zeros(2), torch.ones(2))
     z = q.rsample((100_000,), generator=torch.Generator().manual_seed(4))
     differences = (q.log_prob(z) - p.log_prob(z)).double()
     error = differences.std(0) / math.sqrt(len(z))
-    assert ((differences.mean(0) - divergence(q, p)).abs() < 4 * error).all()
+    for item in range(2):
+        ledger(
+            "KL(DiagonalNormal, DiagonalNormal)", f"nats, item {item}", oracle="Monte Carlo, 100,000 draws",
+            truth=differences.mean(0)[item], measured=divergence(q, p)[item], tolerance=4 * error[item],
+            why="4 standard errors",
+        )  # fmt: skip
 
 
 def test_divergence_falls_back_to_the_samples():

@@ -40,7 +40,7 @@ def test_every_part_has_a_case(module):
 @pytest.mark.parametrize(("module", "name"), ALL, ids=[name for _, name in ALL])
 def test_a_part_is_abstract_or_final(module, name):
     kind = getattr(module, name)
-    assert not kind.__subclasses__()
+    assert not [child for child in kind.__subclasses__() if child.__module__.startswith("gapless")]
 
 
 @pytest.mark.parametrize(("module", "name"), ALL, ids=[name for _, name in ALL])

@@ -7,12 +7,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gapless.data import Dataset, read
+    from gapless.data import Dataset, batch, read
     from gapless.errors import DataError, Diverged, GaplessError, MissingExtra, UsageError
     from gapless.model import Model
     from gapless.objectives import ELBO
     from gapless.report import write_report
     from gapless.runs import Run, load, load_run
+    from gapless.settings import Settings
     from gapless.study import Comparison, compare, train
 
 __version__ = "0.1.0"
@@ -27,7 +28,9 @@ _HOMES = {
     "MissingExtra": "errors",
     "Model": "model",
     "Run": "runs",
+    "Settings": "settings",
     "UsageError": "errors",
+    "batch": "data",
     "compare": "study",
     "load": "runs",
     "load_run": "runs",
@@ -50,8 +53,10 @@ __all__ = [
     "MissingExtra",
     "Model",
     "Run",
+    "Settings",
     "UsageError",
     "__version__",
+    "batch",
     "compare",
     "load",
     "load_run",

@@ -117,7 +117,7 @@ def build(
         encoder=_seeded(encoder, event, codes, sizes, seed_of(seed, "encoder")),
         posterior=posterior,
         prior=recipe.prior(latent),
-        decoder=_seeded(decoder, (latent,), values, back, seed_of(seed, "decoder")),
+        decoder=_quiet(_seeded(decoder, (latent,), values, back, seed_of(seed, "decoder"))),
         likelihood=head,
     )
     return model, _objective(name, recipe, options or {})
@@ -151,6 +151,15 @@ def _seeded(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return kind(inputs, outputs, **accepted)
+
+
+def _quiet(decoder: networks.Network) -> networks.Network:
+    """The decoder with a last layer a tenth its size: it starts near the model's offset, the mean of the data."""
+    *_, last = (module for module in decoder.modules() if any(True for _ in module.parameters(recurse=False)))
+    with torch.no_grad():
+        for parameter in last.parameters():
+            parameter.mul_(0.1)
+    return decoder
 
 
 def _likelihood(name: str) -> likelihoods.Likelihood:

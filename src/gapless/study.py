@@ -14,7 +14,7 @@ from gapless.model import Model
 from gapless.parts import named
 from gapless.runs import DataCard, Run
 from gapless.settings import Settings
-from gapless.training import Callback, LatentStatistics, evaluate, fit, latent_statistics
+from gapless.training import Callback, LatentStatistics, best_epoch, evaluate, fit, latent_statistics
 
 __all__ = ["Comparison", "compare", "train"]
 
@@ -61,7 +61,10 @@ def train(
     history = fit(model, objective, feed, held_out, settings=settings, callbacks=callbacks)
     run = Run(model, objective, recipe, DataCard.of(data), replace(settings, epochs=len(history)))
     run.history = [epoch.to_dict() for epoch in history]
-    run.held_out = _held_out(run, held_out, latent_statistics(model, held_out))
+    run.held_out = {
+        "epoch": best_epoch(history).epoch,
+        **_held_out(run, held_out, latent_statistics(model, held_out)),
+    }
     return run
 
 

@@ -1,9 +1,9 @@
 """What is read (files, folders, arrays), what suits it (scaling, likelihood) and how it is fed (batches)."""
 
 from gapless.data.dataset import Dataset, Items
-from gapless.data.feed import Feed
+from gapless.data.feed import Feed, batch
 from gapless.data.inspection import Inspection
 from gapless.data.readers import Everything, read, read_items
 from gapless.data.scaling import Scaling
 
-__all__ = ["Dataset", "Everything", "Feed", "Inspection", "Items", "Scaling", "read", "read_items"]
+__all__ = ["Dataset", "Everything", "Feed", "Inspection", "Items", "Scaling", "batch", "read", "read_items"]

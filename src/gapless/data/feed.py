@@ -13,7 +13,7 @@ from gapless.errors import UsageError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Feed"]
+__all__ = ["Feed", "batch"]
 
 _CHUNK_VALUES = 1 << 22
 _RESIDENT = {"b1": np.uint8, "u1": np.uint8, "i1": np.int8, "i2": np.int16, "u2": np.int32, "f2": np.float16}
@@ -96,6 +96,13 @@ class Feed:
         import torch
 
         return torch.from_numpy(permutation(len(self), seed, epoch))
+
+
+def batch(items: Items, scaling: Scaling) -> "torch.Tensor":
+    """All items in model units as one tensor, shape (n, *event), float32; for parts that fit in memory."""
+    import torch
+
+    return Feed(items, scaling).batch(torch.arange(len(items)))
 
 
 def _resident(items: Items, scaling: Scaling) -> np.ndarray:

@@ -60,8 +60,8 @@ def latent_map(
     halo = [withStroke(linewidth=3, foreground="white")]
     axis.annotate("N(0, I)", (0, 3), ha="center", va="bottom", fontsize=8, color=RING, zorder=5, path_effects=halo)
     if np.abs(loc).max() < 0.1 * half / 3:
-        axis.annotate(f"all {len(loc):,} codes are here", (0, -0.28), ha="center", fontsize=9, color=RING)
-        axis.annotate("and every cloud is this ring", (0, -2.05), ha="center", va="top", fontsize=9, color=RING)
+        axis.annotate(f"all {len(loc):,} codes are here", (0, -0.3), ha="center", fontsize=9, path_effects=halo, zorder=5)
+        axis.annotate("and every cloud is this ring", (0, -2.1), ha="center", va="top", fontsize=9)
     elif labels is not None and len(names) <= 20:
         _name_classes(axis, loc, labels, names)
     axis.set(xlim=(-half, half), ylim=(-half, half), aspect="equal")

@@ -92,8 +92,10 @@ def _sentences(comparison: Comparison, pictures: Pictures, name: str) -> list[st
     expected = chi_quantile(latent)
     if not any(held["live"]):
         where = f"All codes sit on one point: no latent feature tells the items apart (KL {_nats(held['kl'])} nats)."
-    elif radius > 1.5 * expected:
+    elif radius > 1.4 * expected:
         where = f"95 % of the codes lie within radius {radius:.1f}; for N(0, I) that radius is {expected:.1f}."
+    elif radius < expected / 1.4:
+        where = f"95 % of the codes lie within radius {radius:.1f}, well inside the rings (N(0, I): {expected:.1f})."
     else:
         where = f"The codes fill the rings: 95 % lie within radius {radius:.1f} (N(0, I): {expected:.1f})."
     if outside > 0.05 and latent <= 3:

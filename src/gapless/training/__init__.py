@@ -2,7 +2,7 @@
 
 from gapless.training.callbacks import Callback, MetricsLog, Progress
 from gapless.training.evaluation import Evaluation, LatentStatistics, evaluate, latent_statistics
-from gapless.training.loop import Epoch, fit
+from gapless.training.loop import Epoch, best_epoch, fit
 
 __all__ = [
     "Callback",
@@ -11,6 +11,7 @@ __all__ = [
     "LatentStatistics",
     "MetricsLog",
     "Progress",
+    "best_epoch",
     "evaluate",
     "fit",
     "latent_statistics",

@@ -18,7 +18,7 @@ from gapless.settings import Settings
 from gapless.training.callbacks import Callback
 from gapless.training.evaluation import Evaluation, evaluate
 
-__all__ = ["Epoch", "fit"]
+__all__ = ["Epoch", "best_epoch", "fit"]
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def fit(
     settings: Settings,
     callbacks: Sequence[Callback] = (),
 ) -> list[Epoch]:
-    """Train a model in place.
+    """Train a model in place; it ends with the weights of the epoch whose held-out loss was lowest.
 
     The order of the data is a function of (seed, epoch) and the noise of (seed, step): on one device, with one number
     of threads and one version of torch, two runs end in the same bits.
@@ -76,6 +76,7 @@ def fit(
     optimizer = torch.optim.Adam(parameters, lr=settings.learning_rate, fused=settings.device != "mps")
     epochs, started, history = settings.epochs_for(len(train)), time.monotonic(), []
     per_epoch = math.ceil(len(train) / settings.batch_size)
+    best: dict[str, Tensor] = {}
     try:
         for callback in callbacks:
             callback.on_start(epochs, per_epoch)
@@ -84,13 +85,21 @@ def fit(
             step = epoch * per_epoch
             validated = _validate(model, objective, held_out, settings, epoch, step)
             history.append(Epoch(epoch, step, time.monotonic() - started, seen, validated))
+            if best_epoch(history) is history[-1]:
+                best = {name: value.detach().clone() for name, value in model.state_dict().items()}
             for callback in callbacks:
                 callback.on_epoch(history[-1])
     finally:
         for callback in callbacks:
             callback.on_end()
+    model.load_state_dict(best)
     model.eval()
     return history
+
+
+def best_epoch(history: Sequence[Epoch]) -> Epoch:
+    """The first epoch of lowest held-out loss, the trained objective: the one whose weights are kept."""
+    return min(history, key=lambda epoch: epoch.held_out.loss)
 
 
 def _one_epoch(

@@ -1,0 +1,161 @@
+"""Planted mistakes: each is written into a copy of the source, and the named tests must fail on it."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+TRICK = "tests/test_distributions.py"
+MODEL = "tests/test_model_and_objectives.py"
+PARTS = "tests/test_parts.py"
+HEADS = "tests/test_likelihoods.py"
+TRAIN = "tests/test_training.py"
+
+# name: (file, what stands there, the mistake, the tests that must catch it)
+MISTAKES = {
+    "the trick with a flipped sign": (
+        "distributions.py",
+        "loc + scale * eps.detach()",
+        "loc - scale * eps.detach()",
+        TRICK,
+    ),
+    "the trick with a missing detach": ("distributions.py", "scale * eps.detach()", "scale * eps", TRICK),
+    "the trick with a variance for a scale": (
+        "distributions.py",
+        "loc + scale * eps.detach()",
+        "loc + scale.square() * eps.detach()",
+        TRICK,
+    ),
+    "the KL with a flipped sign of the logarithm": ("distributions.py", "- ratio.log()", "+ ratio.log()", TRICK),
+    "the KL without its constant": ("distributions.py", ".square() - 1)", ".square())", TRICK),
+    "the KL averaged over features": (
+        "distributions.py",
+        "return q._sum(per_feature)",
+        "return per_feature.mean(-1)",
+        TRICK,
+    ),
+    "the normal without its constant": (
+        "distributions.py",
+        "+ self.scale.log() + _HALF_LOG_2PI",
+        "+ self.scale.log()",
+        TRICK,
+    ),
+    "the normal summed over the wrong axis": (
+        "distributions.py",
+        "values.flatten(values.dim() - self.event_dims).sum(-1)",
+        "values.flatten(values.dim() - self.event_dims).sum(0)",
+        TRICK,
+    ),
+    "the Bernoulli with a flipped logit": (
+        "distributions.py",
+        "value * self.logits - functional.softplus(self.logits)",
+        "-value * self.logits - functional.softplus(self.logits)",
+        TRICK,
+    ),
+    "draws from the global generator": (
+        "distributions.py",
+        "return draw(shape, generator=generator, ",
+        "return draw(shape, ",
+        TRICK,
+    ),
+    "the reconstruction averaged over features": (
+        "objectives.py",
+        "-likelihood.log_prob(repeated)",
+        "-likelihood.log_prob(repeated) / x[0].numel()",
+        MODEL,
+    ),
+    "the reconstruction with a flipped sign": (
+        "objectives.py",
+        "= -likelihood.log_prob",
+        "= likelihood.log_prob",
+        MODEL,
+    ),
+    "weights exchanged": (
+        "objectives.py",
+        "((self.reconstruction, reconstruction), (self.regularization, regularization))",
+        "((self.regularization, reconstruction), (self.reconstruction, regularization))",
+        MODEL,
+    ),
+    "draws averaged over items": (
+        "objectives.py",
+        ".unflatten(0, (self.samples, -1)).mean(0)",
+        ".unflatten(0, (-1, self.samples)).mean(1)",
+        MODEL,
+    ),
+    "a term of weight zero multiplied": (
+        "objectives.py",
+        " for weight, term in weighted if weight)",
+        " for weight, term in weighted)",
+        MODEL,
+    ),
+    "a scale that overflows": (
+        "posteriors.py",
+        "torch.exp(self.bound * torch.tanh(raw / self.bound))",
+        "torch.exp(raw)",
+        PARTS,
+    ),
+    "embeddings that change from call to call": (
+        "model.py",
+        "return self.encode(x).mean",
+        "return self.encode(x).rsample()",
+        MODEL,
+    ),
+    "an offset that is forgotten": (
+        "model.py",
+        "self.likelihood(parameters + self.offset)",
+        "self.likelihood(parameters)",
+        MODEL,
+    ),
+    "an optimal scale through which the gradient runs twice": (
+        "likelihoods.py",
+        "            scale = error.sqrt().clamp_min(SCALE_FLOOR)\n",
+        "            scale = 2 * error.sqrt().clamp_min(SCALE_FLOOR)\n",
+        HEADS,
+    ),
+    "an optimal scale taken from what is evaluated": ("likelihoods.py", "if not self.training:", "if False:", HEADS),
+    "noise that does not depend on the step": (
+        "training/loop.py",
+        'generator(settings.seed, "noise", step)',
+        "None",
+        TRAIN,
+    ),
+    "validation with another weight": (
+        "training/evaluation.py",
+        "terms = objective(model, x,",
+        "terms = type(objective)()(model, x,",
+        TRAIN,
+    ),
+    "a check for finite values that never fires": (
+        "training/loop.py",
+        "if math.isfinite(terms.loss.item()):",
+        "if True:",
+        TRAIN,
+    ),
+    "the last weights kept instead of the best": ("training/loop.py", "    model.load_state_dict(best)\n", "", TRAIN),
+    "reliability with a scale for a variance": (
+        "training/evaluation.py",
+        "self.scale.double().square().mean(0)",
+        "self.scale.double().mean(0)",
+        TRAIN,
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_planted_mistake_is_caught(tmp_path, name):
+    file, stands, mistake, tests = MISTAKES[name]
+    shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    path = tmp_path / "src" / "gapless" / file
+    source = path.read_text("utf-8")
+    assert source.count(stands) == 1, f"{file} no longer holds the line this mistake is planted in, once"
+    path.write_text(source.replace(stands, mistake), "utf-8")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "src"), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", tests]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    # 1: tests ran and failed; 2 would be a source that cannot even be loaded.
+    assert done.returncode == 1, f"not caught: {done.stdout[-2000:]}"
