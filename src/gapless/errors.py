@@ -38,6 +38,12 @@ class DataError(GaplessError, ValueError):
     exit_code = 3
 
 
+class AuditBelowBar(GaplessError):  # noqa: N818 - it says what happened
+    """An audit found a number below a stated bar."""
+
+    exit_code = 4
+
+
 class Diverged(GaplessError, ArithmeticError):  # noqa: N818 - the field's word for it
     """Training met a value that is not finite."""
 

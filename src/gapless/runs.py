@@ -7,7 +7,7 @@ import platform
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,16 @@ class DataCard:
         data = read(self.source, **self._options(tuple(self.options)))
         self._check(data.event_shape, data.columns, data.source)
         return data
+
+    def read_like(self, source: Any) -> Dataset:
+        """Other data, read and split with the same options but scaled as the training data was.
+
+        Raises:
+            DataError: it cannot be read, or has another shape or other columns than the model was trained on.
+        """
+        data = read(source, **self._options(tuple(self.options)))
+        self._check(data.event_shape, data.columns, data.source)
+        return replace(data, scaling=self.scaling)
 
     def read_items(self, source: Any) -> tuple[Items, tuple[str, ...]]:
         """All items of some data in their order, unsplit, read as the training data was, and the class names.

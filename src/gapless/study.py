@@ -3,26 +3,35 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from gapless import likelihoods, recipes
-from gapless.data import Dataset, Feed
+from gapless.adapters import audited_items, subject
+from gapless.audit import Scorecard, paired, scorecard
+from gapless.audit.anchors import collapsed, ppca
+from gapless.data import Dataset, Feed, Items, batch
 from gapless.errors import UsageError
 from gapless.model import Model
 from gapless.parts import named
 from gapless.runs import DataCard, Run
 from gapless.settings import Settings
-from gapless.training import Callback, LatentStatistics, best_epoch, evaluate, fit, latent_statistics
+from gapless.training import Callback, LatentStatistics, Watch, best_epoch, evaluate, fit, latent_statistics
 
-__all__ = ["Comparison", "compare", "train"]
+__all__ = ["Comparison", "StudyAudit", "audit_runs", "compare", "train"]
 
 COMPARED = ("ae", "kl-only", "vae")
 
 
 def train(
-    data: Dataset, *, recipe: str = "vae", settings: Settings | None = None, callbacks: Sequence[Callback] = ()
+    data: Dataset,
+    *,
+    recipe: str = "vae",
+    settings: Settings | None = None,
+    callbacks: Sequence[Callback] = (),
+    watch: Path | None = None,
 ) -> Run:
     """Train a recipe on data.
 
@@ -31,6 +40,8 @@ def train(
         recipe: a name from `gapless recipes`.
         settings: how to train; the defaults when None.
         callbacks: told of every step and epoch.
+        watch: a file for one line an epoch of live features and data-like draws; a collapse is announced when it
+            happens.
 
     Returns:
         The run, with its model in evaluation mode and its held-out values.
@@ -58,7 +69,8 @@ def train(
     objective.to(device)
     feed, held_out = (Feed(items, data.scaling, device=settings.device) for items in (data.train, data.held_out))
     model.center(mean_of(feed))
-    history = fit(model, objective, feed, held_out, settings=settings, callbacks=callbacks)
+    watching = () if watch is None else (Watch(model, held_out, watch),)
+    history = fit(model, objective, feed, held_out, settings=settings, callbacks=(*callbacks, *watching))
     run = Run(model, objective, recipe, DataCard.of(data), replace(settings, epochs=len(history)))
     run.history = [epoch.to_dict() for epoch in history]
     run.held_out = {
@@ -133,6 +145,37 @@ def _held_out(run: Run, feed: Feed, statistics: LatentStatistics) -> dict[str, A
 
 
 @dataclass
+class StudyAudit:
+    """Scorecards of the compared models and of two anchors, on the same items, draws, pairs and subsets.
+
+    Attributes:
+        cards: scorecard by name: the recipes, "ppca" (probabilistic PCA, closed form) and "collapsed" (the null).
+        items: the items audited, model units, shape (n, *event).
+        said: what they are, one sentence.
+        reference: name of the reference law asked for.
+    """
+
+    cards: dict[str, Scorecard]
+    items: torch.Tensor
+    said: str
+    reference: str
+
+    def differences(self) -> dict[str, list[dict[str, Any]]]:
+        """Paired differences between the compared models, plain data."""
+        names = [name for name in self.cards if name not in ("ppca", "collapsed")]
+        pairs = [(a, b) for i, a in enumerate(names) for b in names[:i]]
+        return {
+            f"{a} - {b}": [{**vars(d), "decided": d.decided} for d in paired(self.cards[a], self.cards[b])]
+            for a, b in pairs
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        cards = {name: card.to_dict() for name, card in self.cards.items()}
+        return {"items": self.said, "reference": self.reference, "cards": cards, "differences": self.differences()}
+
+
+@dataclass
 class Comparison:
     """AE, KL-only and VAE on the same data.
 
@@ -140,11 +183,13 @@ class Comparison:
         data: the data they were trained on.
         runs: one run a recipe, in the order they are shown.
         statistics: codes of the held-out items, one a recipe.
+        audit: the scorecards, the baselines' among them; None where none was asked for.
     """
 
     data: Dataset
     runs: dict[str, Run]
     statistics: dict[str, LatentStatistics]
+    audit: "StudyAudit | None" = None
 
     def model(self, name: str) -> Model:
         """The model of one of the compared recipes."""
@@ -161,6 +206,7 @@ class Comparison:
             "settings": next(iter(self.runs.values())).settings.to_dict(),
             "units": "nats per held-out item; elbo = -(reconstruction + kl); null is infinite: a point has no density",
             "models": {name: run.held_out for name, run in self.runs.items()},
+            **({} if self.audit is None else {"audit": self.audit.to_dict()}),
         }
 
 
@@ -169,19 +215,52 @@ def compare(
     *,
     settings: Settings | None = None,
     callbacks: Callable[[str], Sequence[Callback]] = lambda name: (),
+    budget: str | None = None,
+    reference: str = "moments",
 ) -> Comparison:
-    """Train AE, KL-only and VAE with the same networks, seed and budget.
+    """Train AE, KL-only and VAE with the same networks, seed and budget, and audit them if asked to.
 
     Args:
         data: what `gapless.read` gave.
         settings: how to train; 2 latent features when None.
         callbacks: makes the callbacks of each recipe from its name.
+        budget: "default" or "quick" audits the three models and two anchors; None does not.
+        reference: reference law of the audit; "moments" is the one under which an AE can be compared with a VAE.
 
     Returns:
-        The three runs and the codes of the held-out items.
+        The three runs, the codes of the held-out items, and the audit.
     """
     settings = settings or Settings(latent=2)
     runs = {name: train(data, recipe=name, settings=settings, callbacks=callbacks(name)) for name in COMPARED}
     held_out = Feed(data.held_out, data.scaling, device=settings.device)
     statistics = {name: latent_statistics(run.model, held_out) for name, run in runs.items()}
-    return Comparison(data, runs, statistics)
+    found = None if budget is None else audit_runs(data, runs, budget=budget, reference=reference)
+    return Comparison(data, runs, statistics, found)
+
+
+def audit_runs(
+    data: Dataset, runs: dict[str, Run], *, budget: str = "default", reference: str = "moments"
+) -> StudyAudit:
+    """Audit runs of the same data, with probabilistic PCA of the same size and the collapsed null beside them.
+
+    Args:
+        data: what they were trained on.
+        runs: by name.
+        budget: "default" or "quick".
+        reference: reference law.
+    """
+    first = next(iter(runs.values()))
+    items, labels, said = audited_items(data)
+    fitted, latent = batch(_head(data.train), data.scaling).numpy(), first.model.latent
+    subjects = {name: subject(run.model.cpu()) for name, run in runs.items()}
+    subjects |= {"ppca": ppca(fitted, latent), "collapsed": collapsed(fitted, latent)}
+    cards = {
+        name: scorecard(one, items, reference=reference, budget=budget, labels=labels, seed=first.settings.seed)
+        for name, one in subjects.items()
+    }
+    return StudyAudit(cards, items, said, reference)
+
+
+def _head(items: Items) -> Items:
+    count = min(len(items), 20_000)
+    return Items(items.values, None if items.labels is None else items.labels[:count], items.index[:count])

@@ -2,8 +2,11 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import cached_property
 
 import numpy as np
+
+from gapless.errors import UsageError
 
 __all__ = ["DiscreteCodes", "Gaussian", "Law", "Mixture", "Mixup", "PushForward", "Sphere", "moments", "standard"]
 
@@ -13,12 +16,18 @@ TWO_PI = 2 * np.pi
 class Law(ABC):
     """A distribution of codes.
 
-    To add one: write `sample` and `loops`; every point of a loop follows the law, and neighbours on a loop of T points
-    have the correlation cos(2 pi / T) in whatever noise the law is made of.
+    To add one: write `sample` and `loops`; every point of a loop follows the law, and two points of a loop have the
+    correlation that `correlation` states in whatever noise the law is made of (override it where that is not a cosine).
+
+    Attributes:
+        name: how the card calls it.
+        dimension: d.
+        closed: whether loops are closed curves: the last point neighbours the first and every step can be halved.
     """
 
     name: str
     dimension: int
+    closed: bool = True
 
     @abstractmethod
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -28,14 +37,31 @@ class Law(ABC):
     def loops(self, n: int, points: int, rng: np.random.Generator) -> np.ndarray:
         """n closed curves of equally spaced points, shape (n, points, dimension), float64."""
 
+    def loops_and_parts(self, n: int, points: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Loops, and the part of the law each one stays within: shapes (n, points, dimension) and (n,), integers."""
+        return self.loops(n, points, rng), np.zeros(n, dtype=int)
+
+    def correlation(self, lag: int, points: int) -> float:
+        """Correlation of the law's noise `lag` steps apart on a loop of `points`: cos(2 pi lag / points).
+
+        A decoder that is linear in that noise has `1/2 E|g - g'|^2 = (1 - correlation) Var g`.
+        """
+        return float(np.cos(TWO_PI * lag / points))
+
     def interpolate(self, start: np.ndarray, end: np.ndarray, points: int) -> np.ndarray:
         """Straight segments, both ends included: (n, d), (n, d) -> (n, points, d)."""
         t = np.linspace(0, 1, points)[None, :, None]
         return (1 - t) * start[:, None] + t * end[:, None]
 
     def whiten(self, z: np.ndarray) -> np.ndarray:
-        """Codes in the units of the law (mean 0, covariance I where there is one), shape (n, d)."""
-        return z
+        """Codes in the units of the law, mean 0 and covariance I: (n, d) -> (n, rank of the law's covariance)."""
+        return self._normal.whiten(z)
+
+    @cached_property
+    def _normal(self) -> "Gaussian":
+        """The Gaussian with the moments of the law; by 8,192 fixed draws where they are not known."""
+        draws = self.sample(8192, np.random.default_rng(0))
+        return Gaussian(draws.mean(0), root(_covariance(draws)))
 
 
 class Gaussian(Law):
@@ -49,8 +75,13 @@ class Gaussian(Law):
 
     def __init__(self, mean: np.ndarray, factor: np.ndarray, *, name: str = "moments"):
         self.mean, self.factor, self.name = np.asarray(mean, float), np.asarray(factor, float), name
+        if self.mean.ndim != 1 or self.factor.ndim != 2 or len(self.factor) != len(self.mean):
+            raise UsageError(
+                f"a Gaussian needs a mean (d,) and a factor (d, rank); got {self.mean.shape} and {self.factor.shape}"
+            )
         self.dimension = len(self.mean)
-        self._inverse = np.linalg.pinv(self.factor)
+        unit = np.linalg.norm(self.factor, axis=1) + (self.factor == 0).all(1)  # features may differ in units
+        self._inverse = np.linalg.pinv(self.factor / unit[:, None]) / unit
 
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
         return self.mean + rng.standard_normal((n, self.factor.shape[1])) @ self.factor.T
@@ -69,6 +100,24 @@ def circles(n: int, points: int, dimension: int, rng: np.random.Generator) -> np
     return np.cos(t) * a + np.sin(t) * b
 
 
+def root(covariance: np.ndarray) -> np.ndarray:
+    """A square root L of a covariance, L L^T = S R S with S the standard deviations and R the correlations.
+
+    R is taken apart by its eigenvectors and its null directions are left out: shape (d, rank). Scaling first keeps
+    features whose units are far apart.
+    """
+    spread = np.sqrt(np.diag(covariance))
+    unit = np.where(spread > 0, spread, 1)
+    values, vectors = np.linalg.eigh(covariance / np.outer(unit, unit))
+    keep = values > max(values.max(initial=0), 0) * 1e-12
+    return unit[:, None] * vectors[:, keep] * np.sqrt(values[keep])
+
+
+def _covariance(codes: np.ndarray) -> np.ndarray:
+    """Covariance of codes (n, d), divided by n: shape (d, d)."""
+    return np.cov(codes, rowvar=False, bias=True).reshape(codes.shape[1], codes.shape[1])
+
+
 def standard(dimension: int) -> Gaussian:
     """N(0, I)."""
     return Gaussian(np.zeros(dimension), np.eye(dimension), name="N(0, I)")
@@ -84,20 +133,18 @@ def moments(loc: np.ndarray, scale: np.ndarray) -> Gaussian:
         scale: standard deviations, shape (n, d).
     """
     n, d = loc.shape
-    if n < 10 * d:
+    if 1 < n < 10 * d:
         from sklearn.covariance import ledoit_wolf
 
         covariance = ledoit_wolf(loc)[0]
     else:
-        covariance = np.cov(loc, rowvar=False, bias=True).reshape(d, d)
+        covariance = _covariance(loc)
     covariance = covariance + np.diag(np.square(scale).mean(0))
-    values, vectors = np.linalg.eigh(covariance)
-    keep = values > values.max(initial=0) * 1e-12
-    return Gaussian(loc.mean(0), vectors[:, keep] * np.sqrt(values[keep]), name="moments")
+    return Gaussian(loc.mean(0), root(covariance), name="moments")
 
 
 class PushForward(Law):
-    """`z = function(u)`, u ~ N(0, I): any generator of codes, a flow prior among them.
+    """`z = function(u)`, u ~ N(0, I): any generator of codes, a flow prior among them; loops are circles of u.
 
     Args:
         function: noise (n, noise) -> codes (n, d).
@@ -120,9 +167,11 @@ class PushForward(Law):
 
 
 class Sphere(Law):
-    """Uniform on the unit sphere in `dimension` dimensions; loops are great circles."""
+    """Uniform on the unit sphere in `dimension` dimensions (at least 2); loops are great circles."""
 
     def __init__(self, dimension: int, *, name: str = "uniform on the sphere"):
+        if dimension < 2:
+            raise UsageError(f"a sphere needs at least 2 dimensions; got {dimension}", fix="use another law")
         self.dimension, self.name = dimension, name
 
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -138,12 +187,24 @@ class Sphere(Law):
         return np.cos(t) * a[:, None] + np.sin(t) * b[:, None]
 
     def interpolate(self, start: np.ndarray, end: np.ndarray, points: int) -> np.ndarray:
-        cosine = np.clip((start * end).sum(1), -1, 1)[:, None, None]
-        angle = np.arccos(cosine)
+        """Great circles at constant speed (Shoemake 1985); the lengths of codes off the sphere go over linearly.
+
+        The angle is Kahan's 2 atan2(|a - b|, |a + b|), exact for near and for opposite codes; from exactly opposite
+        codes the path is the straight one.
+        """
+        lengths = np.linalg.norm(start, axis=1, keepdims=True), np.linalg.norm(end, axis=1, keepdims=True)
+        a, b = start / np.maximum(lengths[0], 1e-300), end / np.maximum(lengths[1], 1e-300)
+        angle = 2 * np.arctan2(np.linalg.norm(a - b, axis=1), np.linalg.norm(a + b, axis=1))[:, None, None]
         t = np.linspace(0, 1, points)[None, :, None]
-        safe = np.maximum(np.sin(angle), 1e-12)
-        path = (np.sin((1 - t) * angle) * start[:, None] + np.sin(t * angle) * end[:, None]) / safe
-        return np.where(angle < 1e-9, start[:, None], path)
+        curved = (angle > 1e-9) & (angle < np.pi - 1e-9)
+        safe = np.where(curved, np.sin(angle), 1)
+        path = (np.sin((1 - t) * angle) * a[:, None] + np.sin(t * angle) * b[:, None]) / safe
+        length = (1 - t) * lengths[0][:, None] + t * lengths[1][:, None]
+        return np.where(curved, length * path, super().interpolate(start, end, points))
+
+    @cached_property
+    def _normal(self) -> Gaussian:
+        return Gaussian(np.zeros(self.dimension), np.eye(self.dimension) / np.sqrt(self.dimension))
 
 
 class Mixture(Law):
@@ -156,49 +217,68 @@ class Mixture(Law):
     """
 
     def __init__(self, weights: np.ndarray, components: list[Gaussian], *, name: str = "gmm"):
-        self.weights, self.components, self.name = np.asarray(weights, float), components, name
+        weights = np.asarray(weights, float)
+        if weights.shape != (len(components),) or (weights < 0).any() or abs(weights.sum() - 1) > 1e-6:
+            raise UsageError(f"a mixture of {len(components)} needs as many weights that sum to 1; got {weights}")
+        self.weights, self.components, self.name = weights / weights.sum(), components, name
         self.dimension = components[0].dimension
 
     @classmethod
     def fit(cls, codes: np.ndarray, k: int, *, seed: int = 0) -> "Mixture":
-        """A Gaussian mixture fitted to codes ex post (scikit-learn, full covariances), shape (n, d)."""
+        """A Gaussian mixture fitted to codes ex post (scikit-learn, full covariances), shape (n, d).
+
+        Fitted in whitened codes, so that its start and its floor of 1e-6 on variances do not depend on units.
+        """
         from sklearn.mixture import GaussianMixture
 
         k = max(1, min(k, len(codes) // 2))
-        found = GaussianMixture(k, covariance_type="full", reg_covar=1e-6, random_state=seed, max_iter=50).fit(codes)
-        means, covariances = np.asarray(found.means_), np.asarray(found.covariances_)
-        parts = [Gaussian(m, np.linalg.cholesky(c)) for m, c in zip(means, covariances, strict=True)]
+        whole = Gaussian(codes.mean(0), root(_covariance(codes)))
+        if whole.factor.shape[1] == 0:
+            return cls(np.ones(1), [whole], name="GMM-1")
+        model = GaussianMixture(k, covariance_type="full", reg_covar=1e-6, random_state=seed, max_iter=50)
+        found = model.fit(whole.whiten(codes))
+        means = whole.mean + np.asarray(found.means_) @ whole.factor.T
+        factors = [whole.factor @ np.linalg.cholesky(c) for c in np.asarray(found.covariances_)]
+        parts = [Gaussian(m, factor) for m, factor in zip(means, factors, strict=True)]
         return cls(np.asarray(found.weights_), parts, name=f"GMM-{k}")
 
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        return self._by_component(n, rng, lambda part, count: part.sample(count, rng))
+        return self._by_component(n, rng, lambda part, count: part.sample(count, rng))[0]
 
     def loops(self, n: int, points: int, rng: np.random.Generator) -> np.ndarray:
+        return self.loops_and_parts(n, points, rng)[0]
+
+    def loops_and_parts(self, n: int, points: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         return self._by_component(n, rng, lambda part, count: part.loops(count, points, rng))
 
-    def whiten(self, z: np.ndarray) -> np.ndarray:
-        mean = sum(w * part.mean for w, part in zip(self.weights, self.components, strict=True))
-        spread = sum(
-            w * (part.factor @ part.factor.T + np.outer(part.mean - mean, part.mean - mean))
-            for w, part in zip(self.weights, self.components, strict=True)
-        )
-        return (z - mean) @ np.linalg.pinv(np.linalg.cholesky(spread + 1e-12 * np.eye(self.dimension))).T
+    @cached_property
+    def _normal(self) -> Gaussian:
+        means = np.stack([part.mean for part in self.components])
+        mean = self.weights @ means
+        within = sum(w * part.factor @ part.factor.T for w, part in zip(self.weights, self.components, strict=True))
+        between = (means - mean).T @ ((means - mean) * self.weights[:, None])
+        return Gaussian(mean, root(within + between))
 
     def _by_component(
         self, n: int, rng: np.random.Generator, draw: Callable[[Gaussian, int], np.ndarray]
-    ) -> np.ndarray:
-        counts = rng.multinomial(n, self.weights)
-        parts = [draw(part, count) for part, count in zip(self.components, counts, strict=True) if count]
-        return rng.permutation(np.concatenate(parts))
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What each component draws, in random order, and which component it was."""
+        counts = rng.multinomial(n, self.weights).tolist()
+        drawn = np.concatenate([draw(part, count) for part, count in zip(self.components, counts, strict=True)])
+        order = rng.permutation(n)
+        return drawn[order], np.repeat(np.arange(len(counts)), counts)[order]
 
 
 class Mixup(Law):
     """Points on the segment between two random codes: `(1 - t) z + t z'`, t uniform; what interpolation visits.
 
-    A loop walks one segment there and back, each point following the law.
+    A loop walks one segment there and back at constant speed, each point following the law. With e = lag / points of
+    the way, `E(t - t')^2 = 4 e^2 (1 - 4 e / 3)`, the codes have covariance S, the law 2 S / 3, hence the correlation
+    of a linear function is `1 - 6 e^2 (1 - 4 e / 3)`.
 
     Args:
         codes: shape (n, d).
+        name: how the card calls it.
     """
 
     def __init__(self, codes: np.ndarray, *, name: str = "mixup"):
@@ -215,37 +295,57 @@ class Mixup(Law):
         t = (1 - np.abs(2 * phase - 1))[..., None]
         return (1 - t) * first[:, None] + t * last[:, None]
 
+    def correlation(self, lag: int, points: int) -> float:
+        way = min(lag % points, -lag % points) / points
+        return 1 - 6 * way**2 * (1 - 4 * way / 3)
+
+    @cached_property
+    def _normal(self) -> Gaussian:
+        return Gaussian(self.codes.mean(0), root(_covariance(self.codes) * 2 / 3))
+
 
 class DiscreteCodes(Law):
     """Independent positions, each one of `levels` values with given probabilities.
 
-    A loop resamples one position a step (Efron & Stein 1981) in a random order, until all are new, and so on; it is
-    not closed in the sense of angles, but every point follows the law and neighbours differ in one position.
+    A loop redraws one random position a step (Efron & Stein 1981): not a closed curve, but every point
+    follows the law. A position is untouched after `lag` steps with probability (1 - 1/d)^lag, which is the correlation
+    of an additive function of the positions; a product of k positions keeps (1 - k/d)^lag.
 
     Args:
         values: the code of each level, shape (levels,) or (positions, levels).
         probabilities: shape (positions, levels); rows sum to 1.
+        name: how the card calls it.
     """
+
+    closed = False
 
     def __init__(self, values: np.ndarray, probabilities: np.ndarray, *, name: str = "uniform on codes"):
         self.probabilities = np.asarray(probabilities, float)
+        if self.probabilities.ndim != 2 or (self.probabilities < 0).any():
+            raise UsageError("probabilities of discrete codes must be of shape (positions, levels), none negative")
+        if np.abs(self.probabilities.sum(1) - 1).max() > 1e-6:
+            raise UsageError("probabilities of discrete codes must sum to 1 at every position")
+        self.probabilities = self.probabilities / self.probabilities.sum(1, keepdims=True)
         self.values = np.broadcast_to(np.asarray(values, float), self.probabilities.shape)
         self.dimension, self.name = len(self.probabilities), name
 
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        return np.stack([self._draw(position, n, rng) for position in range(self.dimension)], axis=1)
+        levels = np.arange(self.probabilities.shape[1])
+        drawn = [rng.choice(levels, size=n, p=p) for p in self.probabilities]
+        return np.stack([values[level] for values, level in zip(self.values, drawn, strict=True)], axis=1)
 
     def loops(self, n: int, points: int, rng: np.random.Generator) -> np.ndarray:
-        path = np.empty((n, points, self.dimension))
-        path[:, 0] = self.sample(n, rng)
-        for step in range(1, points):
-            path[:, step] = path[:, step - 1]
-            chosen = rng.integers(0, self.dimension, n)
-            for position in range(self.dimension):
-                rows = np.flatnonzero(chosen == position)
-                path[rows, step, position] = self._draw(position, len(rows), rng)
-        return path
+        fresh = self.sample(n * points, rng).reshape(n, points, self.dimension)
+        chosen = rng.integers(0, self.dimension, (n, points))
+        redrawn = chosen[..., None] == np.arange(self.dimension)
+        last = np.maximum.accumulate(np.where(redrawn, np.arange(points)[None, :, None], 0), axis=1)
+        return np.take_along_axis(fresh, last, axis=1)
 
-    def _draw(self, position: int, n: int, rng: np.random.Generator) -> np.ndarray:
-        level = rng.choice(self.probabilities.shape[1], size=n, p=self.probabilities[position])
-        return self.values[position, level]
+    def correlation(self, lag: int, points: int) -> float:
+        return (1 - 1 / self.dimension) ** lag
+
+    @cached_property
+    def _normal(self) -> Gaussian:
+        mean = (self.probabilities * self.values).sum(1)
+        spread = np.sqrt((self.probabilities * np.square(self.values - mean[:, None])).sum(1))
+        return Gaussian(mean, np.diag(spread)[:, spread > 0])

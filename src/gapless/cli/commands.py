@@ -31,7 +31,7 @@ Shared = Parameter(name="*")
 def demo(
     *, output: Annotated[Path, Parameter(name=["--output", "-o"])] = Path("runs/demo"), json: bool = False
 ) -> None:
-    """Compare AE, KL-only and VAE on the built-in digits: under 90 seconds, ends with the path of the report.
+    """Train and audit AE, KL-only and VAE on the built-in digits; ends with the path of the report.
 
     Args:
         output: folder of the result; an earlier demo there is replaced.
@@ -40,7 +40,7 @@ def demo(
     from gapless.cli import work
 
     settings = Settings(latent=2, epochs=100)
-    work.compare("digits", reading=Reading(), settings=settings, output=output, force=True, json=json)
+    work.compare("digits", reading=Reading(), settings=settings, output=output, force=True, json=json, budget="quick")
 
 
 @app.command
@@ -49,6 +49,8 @@ def compare(
     /,
     *,
     output: Output = None,
+    audit: str = "default",
+    reference: str = "moments",
     force: bool = False,
     json: bool = False,
     reading: Annotated[Reading, Shared] = Reading(),  # noqa: B008 - frozen
@@ -59,12 +61,23 @@ def compare(
     Args:
         data: digits, or a file or folder.
         output: folder of the result; runs/compare-NAME by default.
+        audit: default, quick or none.
+        reference: reference law of the audit: moments, declared, gmm or mixup.
         force: replace an earlier result.
         json: print a JSON object instead of tables.
     """
     from gapless.cli import work
 
-    work.compare(data, reading=reading, settings=settings, output=output, force=force, json=json)
+    work.compare(
+        data,
+        reading=reading,
+        settings=settings,
+        output=output,
+        force=force,
+        json=json,
+        budget=audit,
+        reference=reference,
+    )
 
 
 @app.command
@@ -74,6 +87,7 @@ def train(
     *,
     recipe: str = "vae",
     output: Output = None,
+    watch: bool = False,
     force: bool = False,
     json: bool = False,
     reading: Annotated[Reading, Shared] = Reading(),  # noqa: B008 - frozen
@@ -85,12 +99,45 @@ def train(
         data: digits, or a file or folder.
         recipe: a name from `gapless recipes`.
         output: the run folder; runs/RECIPE-NAME by default.
+        watch: track live features and data-like draws, and announce a posterior collapse when it happens.
         force: replace an earlier run.
         json: print a JSON object instead of a table.
     """
     from gapless.cli import work
 
-    work.train(data, recipe=recipe, reading=reading, settings=settings, output=output, force=force, json=json)
+    work.train(
+        data, recipe=recipe, reading=reading, settings=settings, output=output, force=force, json=json, watch=watch
+    )
+
+
+@app.command
+def audit(
+    run: Path,
+    data: str | None = None,
+    /,
+    *,
+    reference: str = "declared",
+    budget: str = "default",
+    html: Path | None = None,
+    fail_on: tuple[str, ...] = (),
+    seed: int = 0,
+    json: bool = False,
+) -> None:
+    """Measure continuity, completeness and informativeness, with intervals and the place of every gap.
+
+    Args:
+        run: a run folder.
+        data: a file or folder; by default the data the run was trained on, its held-out part if large enough.
+        reference: declared (the model's prior), moments (comparable between models), gmm or mixup.
+        budget: default or quick.
+        html: write a report with pictures to this file.
+        fail_on: exit with code 4 if this holds, for example data_like<0.9; can be given more than once.
+        seed: seed of everything drawn.
+        json: print a JSON object.
+    """
+    from gapless.cli import auditing
+
+    auditing.audit(run, data, reference=reference, budget=budget, html=html, bars=fail_on, seed=seed, json=json)
 
 
 @app.command

@@ -13,9 +13,9 @@ import numpy as np
 
 from gapless.errors import UsageError
 
-__all__ = ["held_out_table", "print_json", "say", "write_columns", "write_items"]
+__all__ = ["cards_table", "held_out_table", "print_json", "say", "write_columns", "write_items"]
 
-TITLES = {"ae": "AE", "kl-only": "KL only", "vae": "VAE"}
+TITLES = {"ae": "AE", "kl-only": "KL only", "vae": "VAE", "ppca": "pPCA", "collapsed": "collapsed null"}
 
 
 def print_json(values: dict[str, Any]) -> None:
@@ -49,6 +49,30 @@ def held_out_table(held_out: dict[str, dict[str, Any]]) -> None:
     _console().print(table)
 
 
+def cards_table(cards: dict[str, Any]) -> None:
+    """The seven numbers of some scorecards with their 95 % intervals, one column a model, and the verdicts."""
+    from rich.table import Table
+
+    reference = next(iter(cards.values())).reference
+    table = Table(title=f"audit: 0 to 1, with 95 % intervals; codes drawn from {reference}")
+    table.add_column("number")
+    for name in cards:
+        table.add_column(TITLES.get(name, name), justify="right")
+    for measure in next(iter(cards.values())).measures:
+        table.add_row(measure.replace("_", "-"), *(_interval(card.measures[measure]) for card in cards.values()))
+    table.add_row("sensitivity", *(_interval(card.sensitivity) for card in cards.values()))
+    console = _console()
+    console.print(table)
+    for name, card in cards.items():
+        console.print(f"{TITLES.get(name, name)}: {card.verdict}", highlight=False)
+
+
+def _interval(measure: Any) -> str:
+    if measure.value is None:
+        return "n/a"
+    return f"{measure.value:.3f} [{measure.low:.3f}, {measure.high:.3f}]"
+
+
 def _features(values: Sequence[float] | None) -> str:
     if values is None:
         return "∞ (a point has no density)"
@@ -60,7 +84,7 @@ def _console() -> Any:
     from rich.console import Console
 
     console = Console()
-    return console if console.is_terminal else Console(width=140, highlight=False)
+    return console if console.is_terminal else Console(width=160, highlight=False)
 
 
 def number(value: float | None, sign: str = "") -> str:

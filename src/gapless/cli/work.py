@@ -5,23 +5,41 @@ from pathlib import Path
 from typing import Any
 
 from gapless.cli.options import Reading
-from gapless.cli.output import held_out_table, print_json, say
+from gapless.cli.output import cards_table, held_out_table, print_json, say
+from gapless.errors import UsageError
 from gapless.settings import Settings
 
 __all__ = ["compare", "inspect", "recipes", "train"]
 
 
-def compare(source: str, *, reading: Reading, settings: Settings, output: Path | None, force: bool, json: bool) -> None:
-    """Read, train three models, write their runs and the report."""
+def compare(
+    source: str,
+    *,
+    reading: Reading,
+    settings: Settings,
+    output: Path | None,
+    force: bool,
+    json: bool,
+    budget: str,
+    reference: str = "moments",
+) -> None:
+    """Read, train three models, audit them, write their runs and the report."""
     from gapless import runs, study
     from gapless.report import write_report
 
+    if budget not in ("default", "quick", "none"):
+        raise UsageError(f"--audit takes default, quick or none; got {budget!r}")
+    if reference not in ("moments", "declared", "gmm", "mixup"):
+        raise UsageError(f"--reference takes moments, declared, gmm or mixup; got {reference!r}")
     folder = output or Path("runs") / f"compare-{_stem(source)}"
     with runs.staged(folder, force=force) as partial:
         data = _read(source, reading, settings)
         comparison = study.compare(data, settings=settings, callbacks=lambda name: _callbacks(name, partial / name))
         for name, run in comparison.runs.items():
             run.write_into(partial / name)
+        if budget != "none":
+            say("auditing the three, and two anchors beside them")
+            comparison.audit = study.audit_runs(data, comparison.runs, budget=budget, reference=reference)
         say("writing the report")
         write_report(comparison, partial / "report.html")
         result = {**comparison.to_dict(), "report": str(folder / "report.html"), "folder": str(folder)}
@@ -29,6 +47,8 @@ def compare(source: str, *, reading: Reading, settings: Settings, output: Path |
     if json:
         return print_json(result)
     held_out_table(result["models"])
+    if comparison.audit is not None:
+        cards_table(comparison.audit.cards)
     print(f"runs:   {', '.join(str(folder / name) for name in comparison.runs)}")
     print(f"report: {folder / 'report.html'}")
     return None
@@ -43,6 +63,7 @@ def train(
     output: Path | None,
     force: bool,
     json: bool,
+    watch: bool,
 ) -> None:
     """Read, train one recipe, write its run folder."""
     from gapless import runs, study
@@ -52,7 +73,9 @@ def train(
     folder = output or Path("runs") / f"{recipe}-{_stem(source)}"
     with runs.staged(folder, force=force) as partial:
         data = _read(source, reading, settings)
-        run = study.train(data, recipe=recipe, settings=settings, callbacks=_callbacks(recipe, partial))
+        watched = partial / "watch.jsonl" if watch else None
+        callbacks = _callbacks(recipe, partial)
+        run = study.train(data, recipe=recipe, settings=settings, callbacks=callbacks, watch=watched)
         run.write_into(partial)
     if json:
         return print_json({"recipe": recipe, "run": str(folder), "held_out": run.held_out, "data": run.data.to_dict()})

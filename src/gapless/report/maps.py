@@ -6,7 +6,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-__all__ = ["PALETTE", "frame_of", "kl_figure", "latent_map", "training_figure"]
+__all__ = [
+    "PALETTE", "TITLES", "curve_figure", "dimension_figure", "field_map", "frame_of", "jump_figure", "kl_figure",
+    "latent_map", "training_figure",
+]  # fmt: skip
 
 # Paul Tol's muted scheme, told apart by colour-blind readers; the tenth is a dark grey.
 PALETTE = (
@@ -14,6 +17,7 @@ PALETTE = (
 )  # fmt: skip
 GREY, RING = "#8a8f98", "#1b1f24"
 RINGS = (1, 2, 3)
+TITLES = {"ae": "AE", "kl-only": "KL only", "vae": "VAE", "ppca": "pPCA", "collapsed": "collapsed null"}
 
 
 def frame_of(loc: np.ndarray) -> float:
@@ -60,7 +64,9 @@ def latent_map(
     halo = [withStroke(linewidth=3, foreground="white")]
     axis.annotate("N(0, I)", (0, 3), ha="center", va="bottom", fontsize=8, color=RING, zorder=5, path_effects=halo)
     if np.abs(loc).max() < 0.1 * half / 3:
-        axis.annotate(f"all {len(loc):,} codes are here", (0, -0.3), ha="center", fontsize=9, path_effects=halo, zorder=5)
+        axis.annotate(
+            f"all {len(loc):,} codes are here", (0, -0.3), ha="center", fontsize=9, path_effects=halo, zorder=5
+        )
         axis.annotate("and every cloud is this ring", (0, -2.1), ha="center", va="top", fontsize=9)
     elif labels is not None and len(names) <= 20:
         _name_classes(axis, loc, labels, names)
@@ -121,6 +127,99 @@ def training_figure(histories: dict[str, list[dict[str, Any]]]) -> bytes:
     np.atleast_1d(axes)[0].set_ylabel("trained loss (nats)")
     np.atleast_1d(axes)[0].legend(frameon=False, fontsize=8)
     return _png(figure)
+
+
+def field_map(
+    values: np.ndarray,
+    half: float,
+    *,
+    axes: Sequence[int],
+    marks: Sequence[tuple[np.ndarray, str]],
+    label: str,
+    signed: bool,
+) -> bytes:
+    """A field over the frame of a latent map with the rings and numbered marks, as a PNG.
+
+    Args:
+        values: shape (rows, columns), bottom row first; not a number is left white.
+        half: half the side of the frame.
+        axes: which latent features these are.
+        marks: places (2,) and what to write there.
+        label: what the colours mean.
+        signed: colours around 0 (red below) instead of from dark to bright.
+    """
+    from matplotlib.patches import Circle
+    from matplotlib.patheffects import withStroke
+
+    figure, axis = _figure(4.6, 4.25, layout="constrained")
+    limits = {"vmin": -2, "vmax": 2} if signed else {}
+    picture = axis.imshow(
+        values, extent=(-half, half, -half, half), origin="lower", cmap="RdBu" if signed else "magma",
+        interpolation="bilinear", **limits,
+    )  # fmt: skip
+    edge = {"edgecolor": RING if signed else "white", "linewidth": 0.9, "alpha": 0.8}
+    for radius in RINGS:
+        axis.add_patch(Circle((0, 0), radius, fill=False, **edge))
+    for place, text in marks:
+        if np.abs(place).max() < half:
+            halo = [withStroke(linewidth=3, foreground="white")]
+            axis.annotate(text, place, ha="center", va="center", fontsize=12, fontweight="bold", path_effects=halo)
+    bar = figure.colorbar(picture, ax=axis, shrink=0.86, pad=0.02)
+    bar.set_label(label, fontsize=9)
+    bar.ax.tick_params(labelsize=8)
+    axis.set(aspect="equal", xlim=(-half, half), ylim=(-half, half))
+    axis.set_xlabel(f"latent feature {axes[0]}")
+    return _png(figure)
+
+
+def curve_figure(curves: dict[str, dict[str, Sequence[float]]]) -> bytes:
+    """C(theta) of each card with its 95 % band, as a PNG."""
+    figure, axis = _figure(5.2, 3.1)
+    for number, (name, curve) in enumerate(curves.items()):
+        points = np.array([point for point in curve.values() if point[1] is not None], float).reshape(-1, 4)
+        if len(points):
+            colour, angle = PALETTE[(0, 1, 2, 9, 8)[number % 5]], np.degrees(points[:, 0])
+            axis.plot(angle, points[:, 1], "o-", color=colour, markersize=3, label=title_of(name))
+            axis.fill_between(angle, points[:, 2], points[:, 3], color=colour, alpha=0.15, linewidth=0)
+    axis.set(xlabel="nudge: angle on a loop of the law (degrees)", ylabel="smoothness C", ylim=(0, 1.05))
+    axis.legend(frameon=False, fontsize=8)
+    return _png(figure)
+
+
+def jump_figure(profiles: dict[str, np.ndarray]) -> bytes:
+    """How the output changes step by step between the same two items, one panel a model, as a PNG."""
+    figure, axes = _figure(10, 1.9, panels=len(profiles))
+    for axis, (name, steps) in zip(np.atleast_1d(axes), profiles.items(), strict=True):
+        share = steps / steps.sum() * len(steps) if steps.sum() > 0 else steps
+        axis.bar(np.arange(len(steps)), share, color=PALETTE[0], width=1.0)
+        axis.axhline(1, color=GREY, linewidth=0.8)
+        axis.set_title(title_of(name), fontsize=10)
+        axis.set_xticks([])
+        axis.set_xlabel("the way from one item to the other")
+    np.atleast_1d(axes)[0].set_ylabel("change / mean change")
+    return _png(figure)
+
+
+def dimension_figure(features: dict[str, Sequence[dict[str, Any]]]) -> bytes:
+    """Encoder's reliability (up) against decoder's use (down) of each latent feature, as a PNG."""
+    figure, axes = _figure(10, 2.6, panels=len(features))
+    colours = {"live": PALETTE[6], "ignored": PALETTE[4], "noise": PALETTE[1], "dead": "#c8ccd2"}
+    for axis, (name, listed) in zip(np.atleast_1d(axes), features.items(), strict=True):
+        order = sorted(range(len(listed)), key=lambda j: -(listed[j]["reliability"] + (listed[j]["sobol"] or 0)))
+        shades = [colours[listed[j]["state"]] for j in order]
+        axis.bar(range(len(order)), [listed[j]["reliability"] for j in order], color=shades, width=0.8)
+        axis.bar(range(len(order)), [-(listed[j]["sobol"] or 0) for j in order], color=shades, width=0.8, alpha=0.6)
+        axis.axhline(0, color=RING, linewidth=0.8)
+        axis.set(ylim=(-1.1, 1.1), title=title_of(name))
+        axis.set_xticks([])
+        axis.set_xlabel("latent features")
+    np.atleast_1d(axes)[0].set_ylabel("use by decoder | reliability")
+    return _png(figure)
+
+
+def title_of(name: str) -> str:
+    """How a model is called in the report."""
+    return TITLES.get(name, name)
 
 
 def _figure(

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import gapless
-from gapless.report.maps import kl_figure, training_figure
+from gapless.report.findings import Findings, audit_context
+from gapless.report.maps import TITLES, kl_figure, training_figure
 from gapless.report.pictures import Pictures, reach, sameness
 from gapless.report.thumbnails import png_uri
 from gapless.runs import environment, write_atomic
@@ -16,7 +17,6 @@ from gapless.training.evaluation import LIVE_NATS
 
 __all__ = ["render_report", "write_report"]
 
-TITLES = {"ae": "AE", "kl-only": "KL only", "vae": "VAE"}
 EXPLAINED = {
     "ae": "Reconstruction alone. Each item becomes one point, placed wherever that helps the decoder.",
     "kl-only": "Regularization alone. Each item becomes the same cloud, N(0, I); nothing is asked of the decoder.",
@@ -48,6 +48,8 @@ def render_report(comparison: Comparison) -> str:
         kl_bars=png_uri(kl_figure({TITLES.get(n, n): _sorted_kl(comparison, n) for n in names}, LIVE_NATS)),
         training=png_uri(training_figure({TITLES.get(n, n): comparison.runs[n].history for n in names})),
         live_nats=LIVE_NATS,
+        audit=_audit(comparison, pictures),
+        titles=TITLES,
         environment=environment(),
         version=gapless.__version__,
     )
@@ -82,6 +84,19 @@ def _model(comparison: Comparison, pictures: Pictures, name: str) -> dict[str, A
         "interpolation": png_uri(pictures.interpolation(name)),
         "traversals": [(feature, live, text, png_uri(p)) for feature, live, text, p in pictures.traversals(name)],
     }
+
+
+def _audit(comparison: Comparison, pictures: Pictures) -> dict[str, Any] | None:
+    audit = comparison.audit
+    if audit is None:
+        return None
+    shared = {"items": audit.items, "kind": pictures.kind, "low": pictures.low, "high": pictures.high}
+    found = {
+        name: Findings(name, audit.cards[name], comparison.model(name).cpu(), axes=pictures.axes(name), **shared)
+        for name in comparison.runs
+    }
+    first, last = pictures.pair()
+    return audit_context(found, audit.cards, audit, (pictures.items[first], pictures.items[last]))
 
 
 def _sentences(comparison: Comparison, pictures: Pictures, name: str) -> list[str]:

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = ["png", "png_uri", "sheet", "thumbnails"]
+__all__ = ["framed", "png", "png_uri", "sheet", "thumbnails"]
 
 PAPER, INK, BELOW = (255, 255, 255), (68, 119, 170), (204, 102, 119)
+FRAME_RED, FRAME_GREY = np.array((204, 51, 68), np.uint8), np.array((200, 204, 210), np.uint8)
 BAR_LIMIT = 3.0
 """A table row's bars are cut at this many standard deviations."""
 
@@ -72,6 +73,16 @@ def sheet(pictures: np.ndarray, columns: int, *, gap: int = 1, target: int = 900
         page[top : top + height, left : left + width] = picture
     factor = max(1, min(8, round(target / page.shape[1])))
     return page.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+def framed(pictures: np.ndarray, marked: np.ndarray) -> np.ndarray:
+    """Pictures with a frame: red where marked, grey where not; shape (n, height + 2 f, width + 2 f, 3)."""
+    thick = max(1, pictures.shape[2] // 24)
+    shape = (len(pictures), pictures.shape[1] + 2 * thick, pictures.shape[2] + 2 * thick, 3)
+    page = np.empty(shape, dtype=np.uint8)
+    page[:] = np.where(np.asarray(marked)[:, None], FRAME_RED, FRAME_GREY)[:, None, None]
+    page[:, thick:-thick, thick:-thick] = pictures
+    return page
 
 
 def png(picture: np.ndarray) -> bytes:

@@ -3,6 +3,7 @@
 from gapless.training.callbacks import Callback, MetricsLog, Progress
 from gapless.training.evaluation import Evaluation, LatentStatistics, evaluate, latent_statistics
 from gapless.training.loop import Epoch, best_epoch, fit
+from gapless.training.watch import Watch
 
 __all__ = [
     "Callback",
@@ -11,6 +12,7 @@ __all__ = [
     "LatentStatistics",
     "MetricsLog",
     "Progress",
+    "Watch",
     "best_epoch",
     "evaluate",
     "fit",

@@ -1,0 +1,93 @@
+"""Watching a training run: a cheap audit after every epoch, so that a collapse is announced when it happens."""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from gapless.audit.completeness import Isolation
+from gapless.data import Feed
+from gapless.model import Model
+from gapless.training.callbacks import Callback
+from gapless.training.evaluation import latent_statistics
+
+if TYPE_CHECKING:
+    from gapless.training.loop import Epoch
+
+__all__ = ["Watch"]
+
+REFERENCES, DRAWS, LEAST = 500, 250, 50
+PATIENCE = 3
+ADVICE = (
+    "what to do: lower the weight of the KL (--recipe beta-vae --beta 0.1), raise it slowly from 0, "
+    "use fewer latent features or a weaker decoder"
+)
+
+
+@dataclass
+class Watch(Callback):
+    """Live latent features, KL of each, and quick data-like draws from the prior after every epoch.
+
+    Args:
+        model: the model being trained.
+        held_out: items to look at.
+        path: where to append one JSON line an epoch; None for nowhere.
+        say: what to do with an announcement.
+    """
+
+    model: Model
+    held_out: Feed
+    path: Path | None = None
+    say: Any = None
+
+    def __post_init__(self):
+        self.most_live, self.dead_epochs, self.announced = 0, 0, False
+
+    def on_epoch(self, epoch: "Epoch") -> None:
+        statistics = latent_statistics(self.model, self.held_out)
+        live = int(statistics.live.sum())
+        record = {
+            "epoch": epoch.epoch,
+            "live": live,
+            "latent": len(statistics.live),
+            "kl_per_feature": None if statistics.kl is None else statistics.kl.tolist(),
+            "data_like": self._data_like(),
+        }
+        if self.path is not None:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+        self._judge(record, epoch)
+
+    def _judge(self, record: dict[str, Any], epoch: "Epoch") -> None:
+        """Announce once: all features dead after some were alive, or dead for three epochs from the start."""
+        live = record["live"]
+        self.dead_epochs = self.dead_epochs + 1 if live == 0 else 0
+        if live == 0 and not self.announced and (self.most_live > 0 or self.dead_epochs >= PATIENCE):
+            self.announced = True
+            announce = self.say or (lambda text: print(text, file=sys.stderr))
+            announce(
+                f"epoch {epoch.epoch}: posterior collapse: none of {record['latent']} latent features is live "
+                f"(KL {epoch.held_out.kl:.2g} nats); {ADVICE}"
+            )
+        if live > 0:
+            self.announced = False
+        self.most_live = max(self.most_live, live)
+
+    @torch.no_grad()
+    def _data_like(self) -> float | None:
+        """Share of data-like draws from the prior, with few references: coarse, for its course over the epochs."""
+        if len(self.held_out) < LEAST:
+            return None
+        training = self.model.training
+        self.model.eval()
+        x = self.held_out.batch(torch.arange(min(REFERENCES, len(self.held_out))))
+        generator = torch.Generator().manual_seed(0)
+        references = self.model.reconstruct(x).flatten(1).double().cpu().numpy()
+        draws = self.model.sample(DRAWS, generator=generator).flatten(1).double().cpu().numpy()
+        self.model.train(training)
+        gap, _ = Isolation.fit(references, rng=np.random.default_rng(0)).gap(draws)
+        return float(np.clip(1 - gap, 0, 1))
