@@ -319,7 +319,7 @@ def measure(value, low=None, high=None):
     [
         ((1, 1, 1, 1, 1), "regular and informative"),
         ((1, 1, 0.4, 0.1, 1), "informative but gappy"),
-        ((0.5, 0.9, 1, 1, 1), "informative but broken by cliffs"),
+        ((0.5, 0.9, 1, 1, 1), "informative but steep"),
         ((1, 1, 1, 1, 0), "regular but empty (posterior collapse)"),
         ((1, 1, 1, 1, 0.3), "regular but hardly informative"),
         ((1, 1, 0.5, 1, 0), "gappy, and empty (posterior collapse)"),
@@ -331,6 +331,13 @@ def measure(value, low=None, high=None):
 def test_verdicts_are_words(values, words):
     names = ("evenness", "cliff_free", "data_like", "coverage", "identification")
     assert verdict({name: measure(value) for name, value in zip(names, values, strict=True)}) == words
+
+
+def test_only_a_jump_is_called_a_cliff():
+    measures = {name: measure(1.0) for name in ("evenness", "data_like", "coverage", "identification")}
+    measures["cliff_free"] = measure(0.5)
+    assert verdict(measures, jumps=True) == "informative but broken by cliffs"
+    assert verdict(measures, jumps=False) == "informative but steep"
 
 
 def test_a_band_is_not_denied_within_the_interval_but_never_lifted_by_two():

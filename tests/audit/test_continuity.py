@@ -107,8 +107,9 @@ class TestSmoothness:
             return np.c_[np.cos(frequency * z), np.sin(frequency * z)]
 
         found = walk(decode, standard(d))
-        for lag, (theta, value, _, _) in found.curve.items():
+        for lag, (theta, value, low, high) in found.curve.items():
             gap = 1 - np.cos(theta)
+            assert low < value < high
             truth = gap * (1 - np.exp(-(frequency**2))) / (1 - np.exp(-(frequency**2) * gap))
             ledger("T4", f"C, frequency {frequency:g}, lag {lag}, d = {d}", oracle="Gaussian characteristic function",
                    truth=truth, measured=value, tolerance=0.06 * truth, why="audit.md")  # fmt: skip
@@ -201,7 +202,7 @@ class TestSmoothness:
     def test_a_law_of_one_point_has_no_continuity(self):
         assert walk(linear, moments(np.ones((50, 2)), np.zeros((50, 2)))).smoothness.value is None
 
-    @pytest.mark.parametrize("decode", [lambda z: 100 + 0.01 * z, lambda z: np.c_[np.full((len(z), 3), 1e6), z]])
+    @pytest.mark.parametrize("decode", [lambda z: 100 + 0.01 * z, lambda z: np.c_[np.full((len(z), 1), 1e7), z]])
     def test_little_variation_on_a_large_offset_is_seen(self, decode):
         assert walk(decode, standard(3)).smoothness.value == pytest.approx(1, abs=1e-3)
 
@@ -336,7 +337,7 @@ class TestEvenness:
         found = straight(lambda z: np.where(z[:, :1] < 0, z[:, :1], 0.0), codes, pairs=51)
         assert 2 <= found.n < 51
         assert "left out" in found.reading
-        assert np.isfinite(found.replicates).all()
+        assert found.replicates.mean() == pytest.approx(found.value, abs=0.02)
 
     def test_too_few_codes(self):
         assert straight(linear, np.ones((3, 2))).value is None

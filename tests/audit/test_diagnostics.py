@@ -222,6 +222,15 @@ class TestMomentsCheck:
             assert found[name] < 1.3 * found[f"{name}_by_chance"]
         assert "eigenvalues from" in found["reading"]
 
+    def test_standard_error_with_scales_that_differ(self):
+        """Against the jackknife: the mean of scale^2 has an error of its own."""
+        rng = np.random.default_rng(37)
+        loc, scale = 0.1 * rng.standard_normal((300, 1)), rng.uniform(0, 1, (300, 1))
+        keep = ~np.eye(300, dtype=bool)
+        without = [loc[rows].var() + np.square(scale[rows]).mean() for rows in keep]
+        jackknife = np.sqrt(299 * np.var(without))
+        assert moments_check(encodings(loc, scale, rng))["eigenvalue_gap_error"] == pytest.approx(jackknife, rel=0.02)
+
     def test_one_feature_and_a_dead_one(self):
         rng = np.random.default_rng(23)
         found = moments_check(encodings(rng.standard_normal((100, 1)), 0.1, rng))
@@ -313,6 +322,11 @@ class TestSlicedW2:
         ledger("sliced W2", f"N(0, {spread}^2 I) against N(0, I)", oracle="|s - 1|", truth=abs(spread - 1),
                measured=found, tolerance=0.03 * max(spread, 1),
                why="quantiles of 15,000: 3.5 standard errors of two standard deviations")  # fmt: skip
+
+    def test_grids_of_different_sizes(self):
+        short, long = ((np.arange(n)[:, None] + 0.5) / n for n in (10, 20))
+        for pair in ((short, long), (long, short)):
+            assert sliced_w2(*pair, rng=np.random.default_rng(38)) < 0.05
 
     def test_equal_samples(self):
         a = np.random.default_rng(33).standard_normal((500, 4))

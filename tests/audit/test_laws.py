@@ -65,7 +65,7 @@ class TestEveryLaw:
             loops = loops[part == 1]
         loops = loops / loops.std((0, 1))
         variance = loops.var((0, 1)).sum()
-        for lag in (1, 4):
+        for lag in (1, 4, 16):
             step = np.square(loops[:, lag:] - loops[:, :-lag]).sum(2).mean(1) / 2 / variance
             ledger(
                 f"laws.{name}", f"1 - correlation, lag {lag}", oracle="closed form",

@@ -186,7 +186,7 @@ def scorecard(
         holes=tuple(replace(hole, nearest=rows[hole.nearest]) for hole in filled.holes),
         cliffs=walked.cliffs,
         diagnostics=under,
-        verdict=verdict(measures),
+        verdict=verdict(measures, jumps=any(cliff.jump for cliff in walked.cliffs)),
         reference=law.name,
         levels=levels(measures),
         about=_about(x, codes, probe, budget, seed),

@@ -360,7 +360,7 @@ def _classifier(features: np.ndarray, label: np.ndarray, *, seed: int) -> Callab
     weight = np.where(label == 1, 0.5 / label.mean(), 0.5 / (1 - label.mean()))
     rarer = int(min(label.sum(), (1 - label).sum()))
     model = HistGradientBoostingClassifier(
-        max_iter=50, max_leaf_nodes=8, max_bins=127, min_samples_leaf=min(40, max(5, rarer // 4)), random_state=seed
+        max_iter=50, max_leaf_nodes=8, max_bins=63, min_samples_leaf=min(40, max(5, rarer // 4)), random_state=seed
     )
     model.set_params(early_stopping=False)  # "auto" would change the fit above 10,000 rows
     model.fit(features, label, sample_weight=weight)

@@ -48,25 +48,29 @@ def levels(measures: Mapping[str, Measure]) -> dict[str, str | None]:
     return found
 
 
-def verdict(measures: Mapping[str, Measure]) -> str:
+def verdict(measures: Mapping[str, Measure], *, jumps: bool = False) -> str:
     """The audit in words; there is no blended score, the weakest leg is named.
 
     Args:
         measures: the headline numbers by name.
+        jumps: whether a cliff kept its size when bisected; else what was met are steep slopes.
     """
     words = levels(measures)
     if words["informativeness"] == "weak":
-        faults = _faults(words)
+        faults = _faults(words, jumps)
         identification = measures["identification"]
         collapsed = identification.low is not None and identification.low <= 0.02
         empty = "empty (posterior collapse)" if collapsed else "hardly informative"
         return f"regular but {empty}" if not faults else f"{' and '.join(faults)}, and {empty}"
     informed = "informative" if words["informativeness"] == "good" else "partly informative"
-    faults = _faults(words)
+    faults = _faults(words, jumps)
     return f"{informed} but {' and '.join(faults)}" if faults else f"regular and {informed}"
 
 
-def _faults(words: Mapping[str, str | None]) -> list[str]:
-    named = {"completeness": {"partial": "somewhat gappy", "weak": "gappy"},
-             "continuity": {"partial": "somewhat uneven", "weak": "broken by cliffs"}}  # fmt: skip
+def _faults(words: Mapping[str, str | None], jumps: bool) -> list[str]:
+    steep = "broken by cliffs" if jumps else "steep"
+    named = {
+        "completeness": {"partial": "somewhat gappy", "weak": "gappy"},
+        "continuity": {"partial": f"somewhat {steep}" if not jumps else steep, "weak": steep},
+    }
     return [name[word] for leg, name in named.items() if (word := words[leg]) in name]

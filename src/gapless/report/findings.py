@@ -9,8 +9,8 @@ from torch import Tensor
 
 from gapless.adapters import subject
 from gapless.audit import Scorecard
-from gapless.audit.continuity import jump_profile
 from gapless.audit.card import HEADLINE
+from gapless.audit.continuity import jump_profile
 from gapless.audit.subject import Probe
 from gapless.audit.verdict import BANDS, level
 from gapless.model import Model
@@ -74,8 +74,8 @@ class Findings:
             ratio.reshape(FIELD, FIELD), self.half, axes=self.axes, marks=marks, label="log10 codes / law", signed=True
         )
 
-    def stretch_map(self) -> bytes:
-        """How fast the output changes with the code, in the law's units: |J S^(1/2)| on the plane of the map."""
+    def stretch(self) -> np.ndarray:
+        """How fast the output changes with the code, in the law's units: log10 |J S^(1/2)| on the plane of the map."""
         spread = self.card.evidence["law"].sample(4000, np.random.default_rng(0)).std(0)
         here, step = self._place(self._lattice()), 2 * self.half / FIELD / 20
         start, square = self.probe.phi(here), np.zeros(len(here))
@@ -83,10 +83,18 @@ class Findings:
             moved = here.copy()
             moved[:, axis] += step
             square += np.square(self.probe.phi(moved) - start).sum(1) * (spread[axis] / step) ** 2
-        stretch = np.log10(np.sqrt(square) + 1e-9)
+        return np.log10(np.sqrt(square) + 1e-9).reshape(FIELD, FIELD)
+
+    def stretch_map(self, stretch: np.ndarray, limits: tuple[float, float]) -> bytes:
+        """The picture of `stretch`, with a cross on every jump found.
+
+        Args:
+            stretch: what `stretch` gave.
+            limits: what is shown darkest and brightest, the same for all models.
+        """
         cliffs = [((cliff.left + cliff.right)[self.axes] / 2, "×") for cliff in self.card.cliffs if cliff.jump]
         return field_map(
-            stretch.reshape(FIELD, FIELD), self.half, axes=self.axes, marks=cliffs, label="log10 stretch", signed=False
+            stretch, self.half, axes=self.axes, marks=cliffs, label="log10 stretch", signed=False, limits=limits
         )
 
     def worst(self) -> dict[str, Any]:
@@ -164,6 +172,9 @@ def audit_context(found: dict[str, Findings], cards: dict[str, Scorecard], audit
         pair: the two items walked between, model units.
     """
     profiles = {name: one.jumps(*pair) for name, one in found.items()}
+    stretches = {name: one.stretch() for name, one in found.items()}
+    brightest = max(float(stretch.max()) for stretch in stretches.values())
+    limits = (brightest - 2, brightest)
     return {
         "said": audit.said,
         "reference": audit.reference,
@@ -182,9 +193,13 @@ def audit_context(found: dict[str, Findings], cards: dict[str, Scorecard], audit
         "jumps": png_uri(jump_figure(profiles)),
         "dimensions": png_uri(dimension_figure({name: cards[name].diagnostics["features"] for name in found})),
         "models": {
-            name: {"gap": png_uri(one.gap_map()), "stretch": png_uri(one.stretch_map()), "worst": one.worst(),
-                   "holes": one.holes(), "cliffs": len(one.card.cliffs), "verdict": one.card.verdict,
-                   "surgery": one.card.diagnostics["surgery"], "moments": one.card.diagnostics["moments"]}
+            name: {
+                "gap": png_uri(one.gap_map()),
+                "stretch": png_uri(one.stretch_map(stretches[name], limits)),
+                "worst": one.worst(),
+                "holes": one.holes(),
+                "cliffs": len(one.card.cliffs),
+            }
             for name, one in found.items()
         },
     }  # fmt: skip
@@ -216,10 +231,10 @@ def _differences(differences: dict[str, list[dict[str, Any]]]) -> list[dict[str,
 
 def _log_ratio(codes: np.ndarray, drawn: np.ndarray, places: np.ndarray) -> np.ndarray:
     """log10 of two kernel densities of one bandwidth, cut to [-2, 2]; places the law hardly visits are not a number."""
-    width = 0.35 * drawn.std(0).mean() * len(drawn) ** (-1 / 12)
+    width = 0.5 * drawn.std(0).mean() * len(drawn) ** (-1 / 12)
     ours, theirs = _density(codes, places, width), _density(drawn, places, width)
     ratio = np.log10((ours + 1e-12) / (theirs + 1e-12))
-    return np.where(np.maximum(ours, theirs) < 1e-3 * theirs.max(), np.nan, np.clip(ratio, -2, 2))
+    return np.where(np.maximum(ours, theirs) < 0.03 * theirs.max(), np.nan, np.clip(ratio, -2, 2))
 
 
 def _density(points: np.ndarray, places: np.ndarray, width: float) -> np.ndarray:

@@ -137,6 +137,7 @@ def field_map(
     marks: Sequence[tuple[np.ndarray, str]],
     label: str,
     signed: bool,
+    limits: tuple[float, float] = (-2, 2),
 ) -> bytes:
     """A field over the frame of a latent map with the rings and numbered marks, as a PNG.
 
@@ -147,15 +148,15 @@ def field_map(
         marks: places (2,) and what to write there.
         label: what the colours mean.
         signed: colours around 0 (red below) instead of from dark to bright.
+        limits: values of the first and the last colour.
     """
     from matplotlib.patches import Circle
     from matplotlib.patheffects import withStroke
 
     figure, axis = _figure(4.6, 4.25, layout="constrained")
-    limits = {"vmin": -2, "vmax": 2} if signed else {}
     picture = axis.imshow(
         values, extent=(-half, half, -half, half), origin="lower", cmap="RdBu" if signed else "magma",
-        interpolation="bilinear", **limits,
+        interpolation="bilinear", vmin=limits[0], vmax=limits[1],
     )  # fmt: skip
     edge = {"edgecolor": RING if signed else "white", "linewidth": 0.9, "alpha": 0.8}
     for radius in RINGS:

@@ -38,6 +38,7 @@ def render_report(comparison: Comparison) -> str:
     first = next(iter(comparison.runs.values()))
     return _template().render(
         title=_title(first.data.source),
+        heading="What the regularization is for" if len(names) > 1 else f"Audit of {TITLES.get(names[0], names[0])}",
         data=first.data,
         settings=first.settings,
         models=[_model(comparison, pictures, name) for name in names],

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Watch"]
 
 REFERENCES, DRAWS, LEAST = 500, 250, 50
-PATIENCE = 3
+PATIENCE, STEPS = 3, 300
 ADVICE = (
     "what to do: lower the weight of the KL (--recipe beta-vae --beta 0.1), raise it slowly from 0, "
     "use fewer latent features or a weaker decoder"
@@ -63,10 +63,11 @@ class Watch(Callback):
         self._judge(record, epoch)
 
     def _judge(self, record: dict[str, Any], epoch: "Epoch") -> None:
-        """Announce once: all features dead after some were alive, or dead for three epochs from the start."""
+        """Announce once: all features dead after some were alive, or dead from the start for 3 epochs and 300 steps."""
         live = record["live"]
         self.dead_epochs = self.dead_epochs + 1 if live == 0 else 0
-        if live == 0 and not self.announced and (self.most_live > 0 or self.dead_epochs >= PATIENCE):
+        waited = self.dead_epochs >= PATIENCE and epoch.step >= STEPS
+        if live == 0 and not self.announced and (self.most_live > 0 or waited):
             self.announced = True
             announce = self.say or (lambda text: print(text, file=sys.stderr))
             announce(

@@ -1,0 +1,396 @@
+"""Completeness against closed forms: T2 (a region left out), T8, T9, T11 of docs/audit.md, and the degenerate cases."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from gapless.audit.completeness import Isolation, conformal, coverage, data_like, wilson
+from gapless.audit.laws import Gaussian, moments, standard
+from gapless.audit.subject import Probe, Subject
+from gapless.errors import DataError
+
+REGIONS = ("slab", "half-space", "ball", "shell", "rotated slab")
+
+
+class Region:
+    """A region A of mass h under N(0, I): an interval of the probability transform of one statistic."""
+
+    def __init__(self, kind, d, mass=0.2):
+        self.kind, self.d, self.mass = kind, d, mass
+        self.axis = np.ones(d) / np.sqrt(d) if kind == "rotated slab" else np.eye(d)[0]
+        self.low = {"slab": 0.5, "rotated slab": 0.5, "half-space": 1 - mass, "ball": 0.0, "shell": 0.4}[kind]
+
+    def rank(self, z):
+        if self.kind in ("ball", "shell"):
+            return stats.chi2.cdf(np.square(z).sum(1), self.d)
+        return stats.norm.cdf(z @ self.axis)
+
+    def inside(self, z):
+        return (self.rank(z) > self.low) & (self.rank(z) < self.low + self.mass)
+
+    def outside(self, n, rng):
+        z = rng.standard_normal((3 * n, self.d))
+        return z[~self.inside(z)][:n]
+
+    def fill(self, z):
+        """Codes in A moved out of it, so that they follow the law given outside: the statistic's rank is stretched."""
+        rank, share = self.rank(z), (self.rank(z) - self.low) / self.mass
+        moved = share * (1 - self.mass)
+        rank = np.where(self.inside(z), moved + self.mass * (moved > self.low), rank)
+        if self.kind in ("ball", "shell"):
+            return z * np.sqrt(stats.chi2.ppf(rank, self.d) / np.square(z).sum(1))[:, None]
+        return z + (stats.norm.ppf(rank) - z @ self.axis)[:, None] * self.axis
+
+
+def linear(d, outputs=40, *, seed=0):
+    """An isometry z -> R^outputs and a direction orthogonal to its image."""
+    basis = np.linalg.qr(np.random.default_rng(seed).standard_normal((outputs, d + 1)))[0]
+    return basis[:, :d].T, basis[:, d]
+
+
+def decoder(region, *, filled):
+    weight, away = linear(region.d)
+
+    def decode(z):
+        if filled:
+            return region.fill(z) @ weight
+        return z @ weight + 20 * np.sqrt(region.d) * region.inside(z)[:, None] * away
+
+    return decode
+
+
+def judge(decode, law, codes, *, rng, seed=0, draws=4000, features=None, event_shape=None):
+    probe = Probe(Subject(encode=lambda x: (x, None), decode=decode), features=features)
+    outputs = probe.decode(codes)
+    phi = probe.phi(codes)
+    return data_like(probe, law, phi, outputs, rng=rng, seed=seed, draws=draws, event_shape=event_shape)
+
+
+def gap(found):
+    """G before it is cut."""
+    real = found.data_like
+    return 1 - (real.value if real.raw is None else real.raw)
+
+
+def tv(found):
+    real = found.coverage
+    return 1 - (real.value if real.raw is None else real.raw)
+
+
+def tv_error(h, n, m):
+    """Standard error of P_ref(s > 1/2) - P_codes(s > 1/2) at most: two shares of at most 1/2."""
+    return 0.5 * np.sqrt(1 / n + 1 / m)
+
+
+# ---- data-like draws -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", REGIONS)
+@pytest.mark.parametrize("d", [2, 8, pytest.param(32, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("filled", [False, True])
+def test_t2_output_gap_is_the_mass_of_garbage(kind, d, filled, ledger):
+    rng, region = np.random.default_rng([d, REGIONS.index(kind), filled]), Region(kind, d)
+    found = judge(decoder(region, filled=filled), standard(d), region.outside(4000, rng), rng=rng)
+    ledger(
+        "T2", f"output gap, {kind}, d = {d}, {'filled' if filled else 'garbage'}", oracle="mass of the region",
+        truth=0 if filled else region.mass, measured=gap(found), tolerance=0.025, why="audit.md section 4; 3 SE",
+    )  # fmt: skip
+    if not filled:
+        garbage = region.inside(found.draws)
+        assert (found.scores[garbage] > 1).all()
+        assert (found.scores[~garbage] > 1).mean() < 0.08
+
+
+@pytest.mark.parametrize("d", [2, 8, 32])
+def test_t11_no_output_gap_where_there_is_none(d, ledger):
+    rng = np.random.default_rng(d)
+    found = judge(lambda z: z @ linear(d)[0], standard(d), rng.standard_normal((6000, d)), rng=rng, draws=5000)
+    ledger(
+        "T11", f"output gap, d = {d}", oracle="q = p", truth=0, measured=gap(found), tolerance=0.02,
+        why="audit.md section 4; 3 SE",
+    )  # fmt: skip
+    assert "none found (sensitivity" in found.data_like.reading
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("d", [2, 8, 32])
+@pytest.mark.parametrize("items", [300, 3000])
+def test_t11_the_null_is_unbiased_and_its_interval_holds_it(d, items, ledger):
+    weight, gaps, held = linear(d)[0], [], []
+    for round_ in range(200 if items == 300 else 60):
+        rng = np.random.default_rng([d, items, round_])
+        isolation = Isolation.fit(rng.standard_normal((items, d)) @ weight, rng=rng)
+        raw = isolation._raw(rng.standard_normal((items, d)) @ weight)[0]
+        low, high = np.quantile(isolation._replicates(raw, seed=round_), [0.025, 0.975])
+        gaps.append(isolation._gap(raw))
+        held.append(low <= 0 <= high)
+    error = np.std(gaps) / np.sqrt(len(gaps))
+    ledger(
+        "T11", f"mean output gap of {len(gaps)} nulls, d = {d}, {items} items", oracle="q = p", truth=0,
+        measured=np.mean(gaps), tolerance=3 * error, why="3 standard errors of the mean",
+    )  # fmt: skip
+    slack = 3 * np.sqrt(0.95 * 0.05 / len(held))
+    ledger(
+        "T11", f"interval of the output gap holds 0, d = {d}, {items} items", oracle="q = p", truth=0.95,
+        measured=np.mean(held), tolerance=max(0.05, slack), why="at least .90; 3 standard errors of a share",
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("items", [300, 3000])
+def test_t2_the_interval_holds_the_mass(items, ledger):
+    region, held = Region("slab", 4), []
+    decode = decoder(region, filled=False)
+    for round_ in range(100 if items == 300 else 60):
+        rng = np.random.default_rng([items, round_])
+        isolation = Isolation.fit(decode(region.outside(items, rng)), rng=rng)
+        raw = isolation._raw(decode(rng.standard_normal((items, 4))))[0]
+        low, high = np.quantile(isolation._replicates(raw, seed=round_), [0.025, 0.975])
+        held.append(low <= region.mass <= high)
+    ledger(
+        "T2", f"interval of the output gap holds h, {items} items", oracle="mass of the region", truth=0.95,
+        measured=np.mean(held), tolerance=3 * np.sqrt(0.95 * 0.05 / len(held)), why="3 standard errors of a share",
+    )  # fmt: skip
+
+
+def test_t8_units_of_the_codes_do_not_matter(ledger):
+    d, rng = 4, np.random.default_rng(8)
+    region = Region("half-space", d)
+    decode, codes = decoder(region, filled=False), region.outside(4000, rng)
+    left, right = (np.linalg.qr(rng.standard_normal((d, d)))[0] for _ in range(2))
+    matrix, shift = left @ np.diag(np.geomspace(1, 1e4, d)) @ right, rng.standard_normal(d) * 100
+    moved, back = codes @ matrix.T + shift, np.linalg.inv(matrix).T
+    gaps, lacks = [], []
+    for z, decode_z in ((codes, decode), (moved, lambda z: decode((z - shift) @ back))):
+        law = moments(z, np.zeros_like(z))
+        gaps.append(gap(judge(decode_z, law, z, rng=np.random.default_rng(9))))
+        lacks.append(tv(coverage(law, z, rng=np.random.default_rng(9), seed=0, draws=4000)))
+    for name, values in (("output gap", gaps), ("coverage", lacks)):
+        ledger(
+            "T8", f"{name} under z -> A z + b, condition 1e4", oracle="the same model in other units",
+            truth=values[0], measured=values[1], tolerance=0.03, why="audit.md section 4; two sets of draws",
+        )  # fmt: skip
+
+
+def test_t9_an_autoencoder_that_memorises_is_flagged(ledger):
+    rng = np.random.default_rng(3)
+    angle = rng.uniform(0, 2 * np.pi, (2000, 2))
+    harmonics = np.concatenate([f(k * angle) for k in (1, 2) for f in (np.cos, np.sin)], axis=1)
+    items, codes = harmonics @ rng.standard_normal((8, 24)), rng.standard_normal((2000, 2))
+
+    def decode(z):
+        """A stored item at its code; between codes a blend of the two nearest."""
+        squared = np.square(z[:, None] - codes).sum(-1)
+        two = np.argpartition(squared, 1, axis=1)[:, :2]
+        weight = 1 / np.maximum(np.take_along_axis(squared, two, 1), 1e-12)
+        return (items[two] * (weight / weight.sum(1, keepdims=True))[..., None]).sum(1)
+
+    found = judge(decode, moments(codes, np.zeros_like(codes)), codes, rng=rng, draws=2000)
+    assert found.sensitivity.value > 0.8
+    assert found.data_like.high < 0.6, found.data_like
+    assert "At least" in found.data_like.reading
+
+
+def test_t9_a_collapsed_posterior_and_a_constant_decoder_are_not_flagged():
+    rng = np.random.default_rng(4)
+    for decode in (lambda z: np.tile([3.0, 1.0, 0.2], (len(z), 1)), lambda z: np.zeros((len(z), 3))):
+        found = judge(decode, standard(2), rng.standard_normal((500, 2)), rng=rng, draws=500)
+        assert gap(found) == 0
+        assert found.data_like.low == found.data_like.high == 1
+        assert "low power" in found.sensitivity.reading
+        assert "low power" in found.data_like.reading
+
+
+def test_rounding_noise_of_a_constant_decoder_is_no_gap():
+    rng = np.random.default_rng(5)
+    isolation = Isolation.fit(np.tile(rng.standard_normal(20), (400, 1)), rng=rng)
+    point = isolation.halves[0].points[:1]
+    assert isolation.gap(np.repeat(point * (1 + 1e-7), 30, axis=0))[0] == 0
+    assert isolation.gap(np.repeat(point + 1, 30, axis=0))[0] == 1
+
+
+def test_few_items_and_few_different_outputs():
+    rng = np.random.default_rng(6)
+    found = judge(lambda z: z, standard(3), rng.standard_normal((50, 3)), rng=rng, draws=300)
+    assert found.references == 25
+    assert found.data_like.low <= 1 - 0 and found.data_like.high == 1
+    steps = judge(lambda z: np.sign(z), standard(3), rng.standard_normal((300, 3)), rng=rng, draws=1000)
+    assert abs(gap(steps)) < 0.02  # eight outputs, all known
+    with pytest.raises(DataError, match="at least 12"):
+        Isolation.fit(np.ones((11, 2)), rng=rng)
+
+
+def test_the_nearest_reconstruction_is_a_row_of_the_reconstructions():
+    rng = np.random.default_rng(7)
+    codes = rng.standard_normal((900, 2))
+    found = judge(lambda z: z, standard(2), codes, rng=rng, draws=200)
+    distances = np.square(found.draws.astype(np.float32)[:, None].astype(float) - codes.astype(np.float32)).sum(-1)
+    np.testing.assert_array_equal(found.nearest, distances.argmin(1))
+    limited = Isolation.fit(codes, rng=rng, per_half=100)
+    assert limited.references == 100
+    assert set(limited.nearest(codes)) <= set(np.concatenate([half.rows for half in limited.halves]).tolist())
+
+
+def test_the_reading_prints_what_power_depends_on():
+    rng = np.random.default_rng(7)
+    found = judge(lambda z: z @ linear(2)[0], standard(2), rng.standard_normal((1000, 2)) * 0.5, rng=rng, draws=1000)
+    for part in ("At least", "sensitivity", "k = 5", "alpha = 0.05", "500 reconstructions a half", "N(0, I)"):
+        assert part in found.data_like.reading
+
+
+def test_same_state_same_answer_and_paired_resamples():
+    codes = np.random.default_rng(1).standard_normal((600, 2))
+
+    def once():
+        return judge(lambda z: np.tanh(z), standard(2), codes, rng=np.random.default_rng(2), draws=500)
+
+    first, second = once(), once()
+    np.testing.assert_array_equal(first.scores, second.scores)
+    np.testing.assert_array_equal(first.data_like.replicates, second.data_like.replicates)
+    assert first.data_like == second.data_like
+    one, two = (coverage(standard(2), codes, rng=np.random.default_rng(3), seed=1, draws=500) for _ in range(2))
+    assert one.coverage == two.coverage
+    np.testing.assert_array_equal(one.coverage.replicates, two.coverage.replicates)
+
+
+def test_ghosts_of_a_hook_are_means_of_outputs():
+    rng = np.random.default_rng(2)
+    seen = []
+
+    def features(x):
+        seen.append(x.shape[1:])
+        return np.square(x).reshape(len(x), -1)
+
+    def decode(z):
+        return z.reshape(len(z), 1, 2, 1)
+
+    probe = Probe(Subject(encode=lambda x: (x, None), decode=decode), features=features)
+    codes = rng.standard_normal((300, 2))
+    phi = probe.phi(codes)
+    for outputs, shape in ((probe.decode(codes), (1, 2, 1)), (probe.decode(codes).reshape(300, 1, 2, 1), None)):
+        data_like(probe, standard(2), phi, outputs, rng=rng, seed=0, draws=100, event_shape=shape)
+    assert set(seen) == {(1, 2, 1)}
+
+
+@pytest.mark.parametrize("m", [5, 19, 50, 400])
+def test_the_conformal_rate_is_the_rate(m, ledger):
+    rng = np.random.default_rng(m)
+    limits, rate = conformal(np.sort(rng.standard_normal((20000, m)), axis=1), 0.05)
+    exceed = stats.norm.sf(limits)
+    ledger(
+        "completeness", f"conformal rate, {m} scores", oracle="mean exceedance, 20,000 draws", truth=rate.mean(),
+        measured=exceed.mean(), tolerance=3 * exceed.std() / np.sqrt(20000), why="3 standard errors",
+    )  # fmt: skip
+
+
+# ---- coverage and holes ----------------------------------------------------------------------------------------------
+
+
+def check_coverage(kind, d, n, ledger, *, least):
+    rng, region = np.random.default_rng([d, n, REGIONS.index(kind)]), Region(kind, d)
+    codes = region.outside(n, rng)
+    found = coverage(standard(d), codes, rng=rng, seed=0, draws=n)
+    over = max(0, tv(found) - region.mass) / tv_error(region.mass, n, n)
+    ledger(
+        "T2", f"coverage over-reports (standard errors), {kind}, d = {d}, n = {n}", oracle="TV = h", truth=0,
+        measured=over, tolerance=3.5, why="audit.md section 4",
+    )  # fmt: skip
+    assert tv(found) >= least * region.mass, found.coverage
+    return found, region, codes
+
+
+@pytest.mark.parametrize(("kind", "d"), [*((kind, 2) for kind in REGIONS), ("half-space", 8)])
+def test_t2_coverage_is_a_lower_bound_and_the_hole_has_its_place(kind, d, ledger):
+    found, region, codes = check_coverage(kind, d, 3000, ledger, least=0.6)
+    mass = found.hole_mass.value
+    assert mass <= region.mass + 3.5 * np.sqrt(region.mass * (1 - region.mass) / 3000)
+    assert mass >= region.mass / 2, found.hole_mass
+    assert found.holes[0].mass >= 0.9 * mass
+    assert region.inside(found.holes[0].centre[None])[0]
+    assert found.holes[0].low < found.holes[0].mass < found.holes[0].high
+    assert found.holes[0].codes_share < 0.01
+    assert found.strays.value < 0.01
+    sides = region.rank(codes[found.holes[0].nearest]) > region.low
+    assert len(sides) >= 2
+    assert sides.any() != (kind == "half-space")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", REGIONS)
+@pytest.mark.parametrize("d", [2, 8, 32])
+def test_t2_coverage_never_over_reports(kind, d, ledger):
+    hidden = kind == "rotated slab" and d == 32
+    check_coverage(kind, d, 5000, ledger, least=0 if hidden else 0.6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("d", [2, 8, 32])
+def test_t11_coverage_reports_nothing_at_the_null(d, ledger):
+    n, lacks, held = 1000, [], []
+    for round_ in range(40):
+        rng = np.random.default_rng([d, round_])
+        found = coverage(standard(d), rng.standard_normal((n, d)), rng=rng, seed=round_, draws=n)
+        lacks.append(tv(found))
+        held.append(found.coverage.high >= 1)
+        assert found.hole_mass.value < 0.01
+        assert found.strays.value < 0.01
+    ledger(
+        "T11", f"mean lower bound of TV of {len(lacks)} nulls, d = {d}", oracle="q = p", truth=0,
+        measured=np.mean(lacks), tolerance=3 * np.std(lacks) / np.sqrt(len(lacks)), why="3 standard errors of the mean",
+    )  # fmt: skip
+    assert np.mean(held) >= 0.9
+
+
+@pytest.mark.parametrize("d", [2, 8])
+def test_t11_coverage_of_codes_that_fill_the_law(d, ledger):
+    rng = np.random.default_rng(d)
+    found = coverage(standard(d), rng.standard_normal((3000, d)), rng=rng, seed=0, draws=3000)
+    ledger(
+        "T11", f"lower bound of TV, d = {d}", oracle="q = p", truth=0, measured=tv(found),
+        tolerance=3 * tv_error(0, 3000, 3000), why="3 standard errors",
+    )  # fmt: skip
+    assert "none found" in found.coverage.reading
+    assert found.holes == ()
+
+
+def test_two_holes_are_numbered_by_mass():
+    rng = np.random.default_rng(0)
+    z = rng.standard_normal((12000, 2))
+    large, small = np.linalg.norm(z - [1, 0], axis=1) < 0.7, np.linalg.norm(z + [1, 0], axis=1) < 0.5
+    found = coverage(standard(2), z[~large & ~small], rng=rng, seed=0, draws=5000)
+    first, second = found.holes[:2]
+    assert np.linalg.norm(first.centre - [1, 0]) < 0.3
+    assert np.linalg.norm(second.centre + [1, 0]) < 0.3
+    assert large.mean() / 2 < first.mass < large.mean() + 0.02
+    assert small.mean() / 2 < second.mass < small.mean() + 0.02
+
+
+def test_strays_and_narrow_codes():
+    rng = np.random.default_rng(1)
+    codes = rng.standard_normal((2000, 3))
+    codes[:400] += 8
+    found = coverage(standard(3), codes, rng=rng, seed=0, draws=2000)
+    assert 0.18 < found.strays.value <= 0.2 + 1e-9
+    curve = np.stack([np.cos(t := rng.uniform(0, 6.28, 2000)), np.sin(t), 0 * t], axis=1)
+    found = coverage(moments(curve, np.zeros_like(curve)), curve, rng=rng, seed=0, draws=2000)
+    assert found.coverage.high < 0.5
+
+
+def test_coverage_where_nothing_varies_and_outside_a_flat_law():
+    rng = np.random.default_rng(2)
+    same = np.full((200, 3), 0.3)
+    found = coverage(moments(same, np.zeros_like(same)), same, rng=rng, seed=0, draws=300)
+    assert tv(found) == 0
+    assert found.holes == ()
+    flat = Gaussian(np.zeros(2), np.array([[1.0], [0.0]]))
+    found = coverage(flat, rng.standard_normal((1000, 2)), rng=rng, seed=0, draws=1000)
+    assert found.coverage.value < 0.1  # the codes leave the line
+    assert coverage(standard(1), rng.standard_normal((50, 1)), rng=rng, seed=0, draws=500).coverage.high == 1
+    with pytest.raises(DataError, match="at least 12"):
+        coverage(standard(1), rng.standard_normal((11, 1)), rng=rng, seed=0)
+
+
+@pytest.mark.parametrize(("count", "n"), [(0, 50), (7, 90), (50, 50)])
+def test_wilson_is_scipy(count, n):
+    truth = stats.binomtest(count, n).proportion_ci(method="wilson")
+    np.testing.assert_allclose(wilson(count, n), (truth.low, truth.high), atol=1e-12)
