@@ -1,5 +1,6 @@
 """Reference laws: what a user would draw codes from, as objects that sample, walk in loops, interpolate and whiten."""
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import cached_property
@@ -236,7 +237,9 @@ class Mixture(Law):
         if whole.factor.shape[1] == 0:
             return cls(np.ones(1), [whole], name="GMM-1")
         model = GaussianMixture(k, covariance_type="full", reg_covar=1e-6, random_state=seed, max_iter=50)
-        found = model.fit(whole.whiten(codes))
+        with warnings.catch_warnings():  # 50 rounds serve for drawing codes, converged or not
+            warnings.simplefilter("ignore")
+            found = model.fit(whole.whiten(codes))
         means = whole.mean + np.asarray(found.means_) @ whole.factor.T
         factors = [whole.factor @ np.linalg.cholesky(c) for c in np.asarray(found.covariances_)]
         parts = [Gaussian(m, factor) for m, factor in zip(means, factors, strict=True)]
