@@ -36,12 +36,19 @@ def test_the_commands_run_as_they_stand(tmp_path, environment):
 
 
 def test_the_python_runs_as_it_stands(tmp_path, environment):
-    (block,) = blocks("python")
+    block, _ = blocks("python")
     done = subprocess.run([sys.executable, "-c", block], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     reconstruction, kl, elbo = map(float, done.stdout.split())
     assert elbo == pytest.approx(-(reconstruction + kl))
     assert (tmp_path / "report.html").exists()
+
+
+def test_the_audit_of_somebody_elses_model_runs_as_it_stands(tmp_path, environment):
+    _, block = blocks("python")
+    done = subprocess.run([sys.executable, "-c", block], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("regular and informative")
 
 
 def test_the_make_targets_and_links_of_the_readme_exist():

@@ -16,7 +16,8 @@ def nearest(queries: np.ndarray, references: np.ndarray, k: int) -> tuple[np.nda
     `|q - r|^2 = |q|^2 - 2 q.r + |r|^2` by a float32 product, on centred points in units of the references, proposes
     k + 4 candidates; their distances are taken again in float64. A row is accepted only where the rounding bound of
     the product, `|error| <= (dims + 8) u (|q| + |r|)^2` (Higham 2002, section 3.1), shows that no other reference can
-    be among the k; the other rows go through a float64 product. Memory: 4 million distances at a time, whatever n is.
+    be among the k; the other rows go through a float64 product, which leaves open only the order of references whose
+    distances agree to 1e-7 of the extent of the points. Memory: 4 million distances at a time, whatever n is.
 
     Args:
         queries: shape (m, dims).

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gapless.audit.measure import interval
 from gapless.audit.card import HEADLINE, Scorecard
+from gapless.audit.measure import interval
 
 __all__ = ["Difference", "paired"]
 
