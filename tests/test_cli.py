@@ -150,11 +150,13 @@ def test_recipes_are_listed_with_their_papers(tmp_path):
 
 
 def test_compare_gives_the_three_and_one_report(tmp_path):
-    done = gapless("compare", "digits", "-o", "r", "--epochs", 2, "--hidden", 16, "--json", cwd=tmp_path)
+    words = ["--epochs", 2, "--hidden", 16, "--audit", "quick", "--json"]
+    done = gapless("compare", "digits", "-o", "r", *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert set(told["models"]) == {"ae", "kl-only", "vae"}
     assert {"reconstruction", "kl", "elbo"} <= set(told["models"]["vae"])
+    assert set(told["audit"]["cards"]) == {"ae", "kl-only", "vae", "ppca", "collapsed"}
     assert told["report"] == os.path.join("r", "report.html")
     assert (tmp_path / "r" / "report.html").stat().st_size > 50_000
     assert sorted(os.listdir(tmp_path / "r")) == ["ae", "kl-only", "report.html", "study.json", "vae"]
@@ -163,6 +165,9 @@ def test_compare_gives_the_three_and_one_report(tmp_path):
     again = gapless("compare", "digits", "-o", "r", "--epochs", 2, cwd=tmp_path)
     assert again.returncode == 2
     assert "--force" in again.stderr
+    study = gapless("sample", "r", cwd=tmp_path)
+    assert study.returncode == 3
+    assert f"give one of its runs: {os.path.join('r', 'vae')}" in study.stderr
     table = gapless("inspect", "r/vae", cwd=tmp_path)
     assert "VAE" in table.stdout
 

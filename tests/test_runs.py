@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import gapless
-from gapless import runs, study
+from gapless import files, runs, study
 from gapless.errors import DataError, UsageError
 from gapless.settings import Settings
 
@@ -136,14 +136,14 @@ def test_a_broken_run_folder_is_refused_by_name(folder, fault):
 
 def test_files_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
     path = tmp_path / "a.json"
-    runs.write_atomic(path, b"old")
+    files.write_atomic(path, b"old")
 
     def fails(descriptor):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", fails)
     with pytest.raises(OSError, match="No space"):
-        runs.write_atomic(path, b"new")
+        files.write_atomic(path, b"new")
     assert path.read_bytes() == b"old"
 
 

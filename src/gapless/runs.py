@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import platform
 import shutil
 from collections.abc import Iterator, Sequence
@@ -17,12 +16,13 @@ import gapless
 from gapless import objectives
 from gapless.data import Dataset, Items, Scaling, read, read_items
 from gapless.errors import DataError, GaplessError, UsageError
+from gapless.files import sync_folder, write_atomic, write_json
 from gapless.model import Model
 from gapless.objectives import Objective
 from gapless.parts import build, describe
 from gapless.settings import Settings
 
-__all__ = ["DataCard", "Run", "load", "load_run", "staged", "write_atomic"]
+__all__ = ["DataCard", "Run", "is_ours", "load", "load_run", "staged"]
 
 SCHEMA = 1
 CONFIG, WEIGHTS, METRICS, ENVIRONMENT = "config.json", "model.safetensors", "metrics.jsonl", "environment.json"
@@ -252,9 +252,9 @@ def _settings(values: dict[str, Any]) -> Settings:
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     if not path.is_file():
-        raise DataError(
-            f"no run here: there is no {CONFIG}", where=str(folder), fix="give a folder written by `gapless train -o`"
-        )
+        study = (folder / STUDY).is_file()
+        fix = f"give one of its runs: {folder / 'vae'}" if study else "give a folder written by `gapless train -o`"
+        raise DataError(f"no run here: there is no {CONFIG}", where=str(folder), fix=fix)
     if path.stat().st_size > CONFIG_LIMIT:
         raise DataError(f"a configuration of {path.stat().st_size} bytes is no configuration of ours", where=str(path))
     try:
@@ -266,7 +266,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise DataError(
             f"this version reads run folders of schema {SCHEMA}; found {found!r}",
             where=str(path),
-            fix="a compare folder holds one run a model: give RUN/vae; else use the version that wrote it",
+            fix="use the version of gapless that wrote it",
         )
     return config
 
@@ -311,22 +311,6 @@ def environment() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "cuda": torch.version.cuda,
     }
-
-
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all, also after a power cut."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    _sync_folder(path.parent)
-
-
-def write_json(path: Path, values: dict[str, Any]) -> None:
-    """Write plain data as JSON, atomically; a value that is not finite is an error of the caller."""
-    write_atomic(path, (json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
 
 @contextmanager
@@ -391,14 +375,4 @@ def _replace(folder: Path, partial: Path) -> None:
         shutil.rmtree(old)
     else:
         partial.replace(folder)
-    _sync_folder(folder.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError:  # some file systems cannot sync a folder; the files themselves are synced
-        pass
-    finally:
-        os.close(descriptor)
+    sync_folder(folder.parent)

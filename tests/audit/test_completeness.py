@@ -216,6 +216,17 @@ def test_rounding_noise_of_a_constant_decoder_is_no_gap():
     assert isolation.gap(np.repeat(point + 1, 30, axis=0))[0] == 1
 
 
+def test_the_gap_is_one_where_every_draw_is_garbage():
+    rng = np.random.default_rng(5)
+    isolation = Isolation.fit(rng.standard_normal((400, 3)), rng=rng)
+    far = rng.standard_normal((100, 3)) + 1000
+    value, flags = isolation.gap(far)
+    np.testing.assert_allclose(value, 1, atol=1e-12)
+    assert (flags == 1).all()
+    np.testing.assert_allclose(isolation._replicates(isolation._raw(far)[0], seed=0), 1, atol=1e-12)
+    assert (isolation.score(far) > 50).all()
+
+
 def test_few_items_and_few_different_outputs():
     rng = np.random.default_rng(6)
     found = judge(lambda z: z, standard(3), rng.standard_normal((50, 3)), rng=rng, draws=300)

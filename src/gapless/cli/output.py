@@ -175,7 +175,7 @@ def _csv(values: np.ndarray, names: Sequence[str], extra: dict[str, np.ndarray])
 
 
 def _save(output: Path, write: Any) -> None:
-    from gapless.runs import write_atomic
+    from gapless.files import write_atomic
 
     buffer = io.BytesIO()
     write(buffer)

@@ -25,6 +25,7 @@ def compare(
 ) -> None:
     """Read, train three models, audit them, write their runs and the report."""
     from gapless import runs, study
+    from gapless.files import write_json
     from gapless.report import write_report
 
     if budget not in ("default", "quick", "none"):
@@ -43,7 +44,7 @@ def compare(
         say("writing the report")
         write_report(comparison, partial / "report.html")
         result = {**comparison.to_dict(), "report": str(folder / "report.html"), "folder": str(folder)}
-        runs.write_json(partial / runs.STUDY, result)
+        write_json(partial / runs.STUDY, result)
     if json:
         return print_json(result)
     held_out_table(result["models"])

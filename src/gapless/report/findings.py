@@ -214,17 +214,12 @@ def _row(name: str, card: Scorecard) -> dict[str, Any]:
 
 def _differences(differences: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
     """One row a pair: the numbers on which the interval excludes 0, and those on which it does not."""
-    rows = []
+    words, rows = {1: "higher in", -1: "lower in", 0: "no difference shown in"}, []
     for pair, found in differences.items():
         first, second = pair.split(" - ")
+        named = {sign: [NAMES[d["measure"]][0] for d in found if d["decided"] == sign] for sign in words}
         rows.append(
-            {
-                "first": first,
-                "second": second,
-                "higher": [NAMES[d["measure"]][0] for d in found if d["decided"] > 0],
-                "lower": [NAMES[d["measure"]][0] for d in found if d["decided"] < 0],
-                "undecided": [NAMES[d["measure"]][0] for d in found if d["decided"] == 0],
-            }
+            {"first": first, "second": second, "found": [(words[s], names) for s, names in named.items() if names]}
         )
     return rows
 
