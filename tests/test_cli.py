@@ -34,7 +34,7 @@ def place(tmp_path_factory):
         writer.writerow(["가", "b", "c", "kind"])
         writer.writerows([*row, "xy"[i % 2]] for i, row in enumerate(rows))
     np.save(folder / "rows.npy", rows)
-    done = gapless("train", "표.csv", "-o", "run", "--latent", 2, "--epochs", 3, "--hidden", 16, "--json", cwd=folder)
+    done = gapless("train", "표.csv", "-o", "run", "--latent", 2, "--epochs", 40, "--hidden", 16, "--json", cwd=folder)
     assert done.returncode == 0, done.stderr
     folder.joinpath("train.json").write_text(done.stdout, encoding="utf-8")
     return folder
@@ -82,7 +82,7 @@ def test_train_prints_json_on_stdout_and_everything_else_on_stderr(place):
         "metrics.jsonl",
         "model.safetensors",
     ]
-    assert len((place / "run" / "metrics.jsonl").read_text().splitlines()) == 3
+    assert len((place / "run" / "metrics.jsonl").read_text().splitlines()) == 40
 
 
 def test_encode_decode_and_reconstruct_agree(place):
@@ -139,7 +139,7 @@ def test_inspect_tells_of_data_and_of_runs(place):
     done = gapless("inspect", "run", cwd=place)
     assert "recipe" in done.stdout
     assert "vae" in done.stdout
-    assert "3 epochs" in done.stdout
+    assert "40 epochs" in done.stdout
 
 
 def test_recipes_are_listed_with_their_papers(tmp_path):
@@ -229,6 +229,14 @@ def test_debug_shows_the_traceback(faulty):
     done = gapless("train", "gone.npy", "--debug", cwd=faulty)
     assert "Traceback" in done.stderr
     assert "there is no such file" in done.stderr
+    assert done.returncode == 3
+
+
+def test_a_run_whose_data_is_elsewhere_says_what_to_do(place, tmp_path):
+    done = gapless("encode", place / "run", cwd=tmp_path)
+    assert done.returncode == 3
+    assert "give the data as the second argument" in done.stderr
+    assert gapless("encode", place / "run", place / "표.csv", cwd=tmp_path).returncode == 0
 
 
 def test_the_plain_c_locale_and_a_closed_pipe_are_survived(place):

@@ -116,8 +116,8 @@ def test_the_law_of_unmixed_rows_catches_batch_statistics():
 @pytest.mark.parametrize(
     ("description", "match"),
     [
-        ({"kind": "os.system"}, "no networks part called 'os.system'"),
-        ({"kind": "Network"}, "no networks part called 'Network'"),
+        ({"kind": "os.system"}, "no network called 'os.system'"),
+        ({"kind": "Network"}, "no network called 'Network'"),
         ({"kind": "MLP", "inputs": [2], "outputs": [1], "evil": 1}, "no argument 'evil'"),
         ({"kind": "MLP"}, "cannot be made"),
         ({"kind": "MLP", "inputs": [2], "outputs": [-1]}, "at least 1"),

@@ -135,7 +135,12 @@ MISTAKES = {
         "if True:",
         TRAIN,
     ),
-    "the last weights kept instead of the best": ("training/loop.py", "    model.load_state_dict(best)\n", "", TRAIN),
+    "the last weights kept instead of the best": (
+        "training/loop.py",
+        "        module.load_state_dict(state)\n",
+        "        pass\n",
+        TRAIN,
+    ),
     "reliability with a scale for a variance": (
         "training/evaluation.py",
         "self.scale.double().square().mean(0)",

@@ -66,7 +66,7 @@ def test_decoders_mirror_their_encoders():
     ("arguments", "match"),
     [
         ({"name": "gan"}, "no recipe called 'gan'"),
-        ({"likelihood": "Poison"}, "no likelihoods part called 'Poison'"),
+        ({"likelihood": "Poison"}, "no likelihood called 'Poison'"),
         ({"network": "transformer"}, "no network called"),
         ({"network": "convolutional"}, "needs images"),
         ({"latent": 0}, "at least 1 latent"),

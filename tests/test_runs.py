@@ -110,7 +110,7 @@ BROKEN = {
     "a list": (lambda f: (f / "config.json").write_text("[]"), "reads run folders of schema 1"),
     "another schema": (corrupt_config(lambda c: c.update(schema=99)), "schema 1; found 99"),
     "no model": (corrupt_config(lambda c: c.pop("model")), "does not describe a run"),
-    "a callable": (corrupt_config(lambda c: c["model"]["prior"].update(kind="os.system")), "no priors part called"),
+    "a callable": (corrupt_config(lambda c: c["model"]["prior"].update(kind="os.system")), "no prior called"),
     "absurd sizes": (corrupt_config(lambda c: c["model"]["encoder"].update(hidden=[10**9, 10**9])), "the budget is"),
     "another size": (corrupt_config(lambda c: c["model"]["encoder"].update(hidden=[9])), "do not belong"),
     "settings of another type": (corrupt_config(lambda c: c["settings"].update(latent="2")), "does not describe a run"),

@@ -81,10 +81,14 @@ def named(kind: str, module: ModuleType) -> type[Part]:
     known = concrete(module)
     if kind not in known:
         raise UsageError(
-            f"there is no {module.__name__.rsplit('.', 1)[-1]} part called {kind!r}",
+            f"there is no {_singular(module)} called {kind!r}",
             fix=f"use one of {', '.join(known)}",
         )
     return known[kind]
+
+
+def _singular(module: ModuleType) -> str:
+    return module.__name__.rsplit(".", 1)[-1].removesuffix("s")
 
 
 def concrete(module: ModuleType) -> dict[str, type[Part]]:

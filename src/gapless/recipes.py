@@ -52,7 +52,7 @@ RECIPES: dict[str, Recipe] = {
     ),
     "kl-only": Recipe(
         "the regularization alone: every posterior becomes the prior",
-        "the limit of Higgins et al. (2017) for large beta",
+        "the KL term of Kingma & Welling (2014), eq. 7, alone",
         objective=lambda: ELBO(0.0, 1.0),
     ),
     "vae": Recipe("variational autoencoder: both terms, weight 1", "Kingma & Welling (2014); Rezende et al. (2014)"),
@@ -93,8 +93,8 @@ def build(
         event_shape: (channels, height, width) of an image or (columns,) of a table.
         latent: number of latent features, at least 1.
         likelihood: name of a likelihood.
-        network: "mlp", "residual", "convolutional" or "auto": convolutional for colour images and images above
-            32 x 32, else mlp.
+        network: "mlp", "residual", "convolutional" or "auto": convolutional for images of more than 1,024 values
+            (32 x 32 grey), else mlp.
         hidden: units of an mlp encoder's hidden layers; the decoder mirrors them.
         channels: channels of a convolutional encoder's levels; the decoder mirrors them.
         activation: one of the activations of `networks`.
@@ -170,9 +170,10 @@ def _likelihood(name: str) -> likelihoods.Likelihood:
 def _objective(name: str, recipe: Recipe, options: dict[str, float]) -> Objective:
     unknown = sorted(set(options) - set(recipe.options))
     if unknown:
+        having = [other for other, its in RECIPES.items() if set(options) <= set(its.options)]
         raise UsageError(
             f"the recipe {name!r} has no option {', '.join(unknown)}",
-            fix=f"it takes {', '.join(recipe.options) or 'none'}",
+            fix=f"recipes that have it: {', '.join(having) or 'none'}",
         )
     return recipe.objective(**{**recipe.options, **options})
 

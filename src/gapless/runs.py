@@ -82,9 +82,19 @@ class DataCard:
         Raises:
             DataError: it is gone, or it no longer has the shape the model was trained on.
         """
+        self._find()
         data = read(self.source, **self._options(tuple(self.options)))
         self._check(data.event_shape, data.columns, data.source)
         return data
+
+    def _find(self) -> None:
+        """The source is kept as it was given: a relative path holds in the folder it was given in."""
+        if self.source != "digits" and not Path(self.source).exists():
+            raise DataError(
+                "the data this run was trained on is not here",
+                where=str(Path(self.source).absolute()),
+                fix="give the data as the second argument, or run this in the folder the run was trained from",
+            )
 
     def read_like(self, source: Any) -> Dataset:
         """Other data, read and split with the same options but scaled as the training data was.
@@ -102,6 +112,8 @@ class DataCard:
         Raises:
             DataError: they cannot be read, or have another shape or other columns than the model was trained on.
         """
+        if source == self.source:
+            self._find()
         wanted = ("array", "label", "drop", "resize", "on_error")
         try:
             part = read_items(source, **self._options(wanted))

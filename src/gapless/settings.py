@@ -18,7 +18,7 @@ class Settings:
         batch_size: items a step.
         learning_rate: step size of Adam.
         seed: seed of weights, order and noise.
-        network: auto, mlp, residual or convolutional; auto: convolutional for colour or over 32 x 32 pixels.
+        network: auto, mlp, residual or convolutional; auto: convolutional for images of over 1,024 values.
         hidden: units of the mlp encoder's hidden layers; the decoder mirrors them.
         channels: channels of the convolutional encoder's levels; the decoder mirrors them.
         activation: elu, gelu, relu, silu, softplus or tanh.

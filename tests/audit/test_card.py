@@ -333,6 +333,48 @@ def test_verdicts_are_words(values, words):
     assert verdict({name: measure(value) for name, value in zip(names, values, strict=True)}) == words
 
 
+def test_a_measure_without_power_has_no_say():
+    measures = {name: measure(1.0) for name in ("evenness", "cliff_free", "coverage", "identification")}
+    measures |= {"data_like": measure(0.1), "sensitivity": measure(0.2)}
+    assert levels(measures)["completeness"] == "good"
+    measures["sensitivity"] = measure(0.9)
+    assert levels(measures)["completeness"] == "weak"
+
+
+def test_a_collapse_is_not_read_from_a_wide_interval():
+    measures = {name: measure(1.0) for name in ("evenness", "cliff_free", "data_like", "coverage")}
+    measures["identification"] = measure(0.11, 0.019, 0.21)
+    assert verdict(measures) == "regular but hardly informative"
+
+
+def test_cards_that_do_not_rest_on_the_same_draws_are_not_compared():
+    x, weight = world(200)
+    plain = scorecard(perfect(weight), x, budget="quick")
+    with pytest.raises(UsageError, match="differ in seed: 0 and 1"):
+        paired(plain, scorecard(perfect(weight), x, budget="quick", seed=1))
+    with pytest.raises(UsageError, match="different reference laws"):
+        paired(plain, scorecard(perfect(weight), x, budget="quick", reference="moments"))
+
+
+def test_data_like_differences_are_paired_by_item():
+    """Two equal models that are independent given the items: the interval of their difference is not too narrow."""
+    x, weight = world(600)
+    cards = [
+        scorecard(Subject(perfect(weight).encode, lambda z, r=r: z @ r @ weight.T, standard(LATENT)), x, budget="quick")
+        for r in (np.eye(LATENT), -np.eye(LATENT))
+    ]
+    found = {d.measure: d for d in paired(*cards)}["data_like"]
+    assert found.decided == 0
+
+
+def test_ppca_encodes_all_items_it_is_given_at_any_scale():
+    x = np.random.default_rng(0).standard_normal((30_000, 2)) * 1e-7
+    subject = ppca(x, 1)
+    loc, _ = subject.encode(x)
+    assert loc.shape == (30_000, 1)
+    assert loc.std() > 0.1
+
+
 def test_only_a_jump_is_called_a_cliff():
     measures = {name: measure(1.0) for name in ("evenness", "data_like", "coverage", "identification")}
     measures["cliff_free"] = measure(0.5)
@@ -345,6 +387,7 @@ def test_a_band_is_not_denied_within_the_interval_but_never_lifted_by_two():
     assert level("data_like", measure(0.94, 0.93, 0.949)) == "partial"
     assert level("data_like", measure(0.70, 0.40, 0.97)) == "partial"
     assert level("data_like", measure(0.70, 0.60, 0.79)) == "weak"
+    assert level("data_like", measure(0.79, 0.77, 0.82)) == "partial"
     assert level("data_like", Measure(None, None, None, 0, "")) is None
     assert levels({n: measure(1.0) for n in ("evenness", "cliff_free", "data_like", "coverage", "identification")}) == {
         "continuity": "good",

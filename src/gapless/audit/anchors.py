@@ -9,7 +9,7 @@ from gapless.audit.subject import Subject
 
 __all__ = ["collapsed", "ppca"]
 
-MOST_ITEMS, NOISE_FLOOR = 20_000, 1e-12
+MOST_ITEMS, NOISE_FLOOR, TINY = 20_000, 1e-12, 1e-300
 
 
 def ppca(x: Any, latent: int) -> Subject:
@@ -22,14 +22,14 @@ def ppca(x: Any, latent: int) -> Subject:
         x: items to fit, shape (n, *event); the first 20,000 are used.
         latent: number of latent features; at most the rank of the items, the rest is ignored by the decoder.
     """
-    items = _items(x)
+    items = _items(x[:MOST_ITEMS])
     event, flat = items.shape[1:], items.reshape(len(items), -1).astype(np.float64)
     mean = flat.mean(0)
     _, singular, basis = np.linalg.svd(flat - mean, full_matrices=False)
     eigenvalues = np.square(singular) / len(flat)
     kept = min(latent, len(eigenvalues))
     left = flat.shape[1] - kept
-    noise = max(eigenvalues[kept:].sum() / left if left else 0.0, NOISE_FLOOR * max(eigenvalues[0], 1.0))
+    noise = max(eigenvalues[kept:].sum() / left if left else 0.0, NOISE_FLOOR * eigenvalues[0], TINY)
     strength = np.zeros(latent)
     strength[:kept] = np.sqrt(np.maximum(eigenvalues[:kept] - noise, 0))
     directions = np.zeros((latent, flat.shape[1]))
@@ -54,7 +54,7 @@ def collapsed(x: Any, latent: int) -> Subject:
         x: items, shape (n, *event); the mean of the first 20,000 is decoded.
         latent: number of latent features.
     """
-    mean = _items(x).mean(0, dtype=np.float64)
+    mean = _items(x[:MOST_ITEMS]).mean(0, dtype=np.float64)
 
     def encode(batch: Any) -> tuple[np.ndarray, np.ndarray]:
         return np.zeros((len(batch), latent)), np.ones((len(batch), latent))
@@ -66,5 +66,4 @@ def collapsed(x: Any, latent: int) -> Subject:
 
 
 def _items(x: Any) -> np.ndarray:
-    x = x[:MOST_ITEMS]
     return np.asarray(x.detach().cpu().numpy() if hasattr(x, "detach") else x)

@@ -23,6 +23,7 @@ HEADLINE = (
     "smoothness", "evenness", "cliff_free", "data_like", "coverage", "identification", "explained_variance",
 )  # fmt: skip
 LEAST_ITEMS = 50
+EX_POST = ("gmm", "mixup")
 OUTPUT_BYTES = 400 * 2**20
 
 
@@ -155,12 +156,15 @@ def scorecard(
     items, rows = _items(x, plan, seed)
     probe = Probe(subject, features=features, seed=seed)
     codes = probe.encode(items, rng=_rng(seed, "encode"))
-    law = _law(reference, subject, codes, seed=seed)
+    ex_post = isinstance(reference, str) and reference in EX_POST
+    fitted, judged_codes = _halves(codes) if ex_post else (codes.draws, codes.draws)
+    law = _law(reference, subject, codes, fitted, seed=seed)
+    judged_rows = rows[::2] if ex_post else rows
     seen = _outputs(probe, codes, items, plan)
     walked = smoothness(probe, law, rng=_rng(seed, "loops"), seed=seed, loops=plan.loops)
     even = evenness(probe, law, codes.draws, rng=_rng(seed, "pairs"), seed=seed, pairs=plan.pairs)
     like = data_like(probe, law, seen.phi, seen.outputs, rng=_rng(seed, "draws"), seed=seed, draws=plan.draws)
-    filled = coverage(law, codes.draws, rng=_rng(seed, "coverage"), seed=seed, draws=plan.draws)
+    filled = coverage(law, judged_codes, rng=_rng(seed, "coverage"), seed=seed, draws=plan.draws)
     found = identification(seen.items_phi, seen.phi, rng=_rng(seed, "identify"), seed=seed)
     measures: dict[str, Measure] = {
         "smoothness": walked.smoothness,
@@ -180,15 +184,16 @@ def scorecard(
         "strays": filled.strays.to_dict(),
         "samplers": _samplers(probe, subject, codes, seen.phi, plan, seed),
     }
+    judged = {**measures, "sensitivity": like.sensitivity}
     return Scorecard(
         **measures,
         sensitivity=like.sensitivity,
-        holes=tuple(replace(hole, nearest=rows[hole.nearest]) for hole in filled.holes),
+        holes=tuple(replace(hole, nearest=judged_rows[hole.nearest]) for hole in filled.holes),
         cliffs=walked.cliffs,
         diagnostics=under,
-        verdict=verdict(measures, jumps=any(cliff.jump for cliff in walked.cliffs)),
+        verdict=verdict(judged, jumps=any(cliff.jump for cliff in walked.cliffs)),
         reference=law.name,
-        levels=levels(measures),
+        levels=levels(judged),
         about=_about(x, codes, probe, budget, seed),
         evidence=_evidence(codes, rows, labels, like, law, walked, filled),
     )
@@ -260,7 +265,12 @@ def _values(items: Any) -> np.ndarray:
     return np.asarray(items.detach().cpu().numpy() if hasattr(items, "detach") else items, dtype=np.float32)
 
 
-def _law(reference: str | Law, subject: Subject, codes: Codes, *, seed: int) -> Law:
+def _halves(codes: Codes) -> tuple[np.ndarray, np.ndarray]:
+    """Draws a law is fitted to, and draws it is judged by."""
+    return codes.draws[1::2], codes.draws[::2]
+
+
+def _law(reference: str | Law, subject: Subject, codes: Codes, fitted: np.ndarray, *, seed: int) -> Law:
     if isinstance(reference, Law):
         law = reference
     elif reference == "declared":
@@ -269,9 +279,9 @@ def _law(reference: str | Law, subject: Subject, codes: Codes, *, seed: int) -> 
     elif reference == "moments":
         law = moments(codes.loc, codes.scale)
     elif reference == "gmm":
-        law = Mixture.fit(codes.draws, 10, seed=seed)
+        law = Mixture.fit(fitted, 10, seed=seed)
     elif reference == "mixup":
-        law = Mixup(codes.draws)
+        law = Mixup(fitted)
     else:
         raise UsageError(f"there is no reference {reference!r}", fix="use declared, moments, gmm, mixup or a law")
     if law.dimension != codes.loc.shape[1]:
@@ -313,11 +323,12 @@ def _distances(codes: Codes, law: Law, rng: np.random.Generator) -> dict[str, An
 def _samplers(
     probe: Probe, subject: Subject, codes: Codes, outputs_phi: np.ndarray, plan: Budget, seed: int
 ) -> list[dict[str, Any]]:
-    """Data-like draws under laws one could sample from: advice, not only a grade."""
-    fitted = codes.draws[:5000]
+    """Data-like draws under laws one could sample from, fitted to one half of the codes and judged by the other."""
+    fitted, _ = _halves(codes)
+    fitted = fitted[:5000]
     laws: list[Law] = [] if subject.prior is None and codes.point else [subject.prior or standard(fitted.shape[1])]
     laws += [moments(codes.loc, codes.scale), *(Mixture.fit(fitted, k, seed=seed) for k in (10, 50)), Mixup(fitted)]
-    isolation = Isolation.fit(outputs_phi, rng=_rng(seed, "sampler"))
+    isolation = Isolation.fit(outputs_phi[::2], rng=_rng(seed, "sampler"))
     table = []
     for law in laws:
         gap, flags = isolation.gap(probe.phi(law.sample(plan.sampler, _rng(seed, "sampler"))))

@@ -54,7 +54,7 @@ class Hole:
         mass: its share of reference draws.
         low: lower end of the 95 % interval of the mass.
         high: upper end.
-        codes_share: its share of held-out codes.
+        codes_share: its share of the codes.
         centre: a code in it (the medoid of the deeper half of the draws there), shape (d,).
         nearest: rows of the codes nearest to the centre on different sides, the nearest first.
     """
@@ -86,7 +86,7 @@ class Coverage:
 
 @dataclass(frozen=True)
 class _Half:
-    """One half of the reconstructions as references, the other half's scores as calibration (ascending)."""
+    """One half of the reconstructions as references, the other half's scores as calibration, in item order."""
 
     points: np.ndarray
     own: np.ndarray
@@ -116,7 +116,7 @@ class Isolation:
     def __init__(self, halves: tuple[_Half, _Half], alpha: float):
         self.halves, self.alpha, self.k = halves, alpha, halves[0].k
         self.references = len(halves[0].points)
-        self._limits = [conformal(half.calibration, alpha) for half in halves]
+        self._limits = [conformal(np.sort(half.calibration), alpha) for half in halves]
 
     @classmethod
     def fit(
@@ -143,7 +143,7 @@ class Isolation:
         rows = rng.permutation(len(reference_phi))[: 2 * per_half]
         floor = max(SAME * float(np.sqrt(np.square(reference_phi).sum(1).mean())), 1e-150)
         bare = [_bare_half(reference_phi, part, k=k, floor=floor) for part in (rows[::2], rows[1::2])]
-        calibrations = [np.sort(bare[i].score(bare[1 - i].points)[0]) for i in (0, 1)]
+        calibrations = [bare[i].score(bare[1 - i].points)[0] for i in (0, 1)]
         first, second = (_Half(h.points, h.own, h.rows, c, k, floor) for h, c in zip(bare, calibrations, strict=True))
         return cls((first, second), alpha)
 
@@ -422,7 +422,7 @@ def _shares(
     stray = _measure(float(astray.mean()), astray[code_rows].mean(1), n=len(codes))
     missed = f"At least {1 - (filled.value or 0):.1%} of {law} is not filled by the codes"
     none = f"No part of {law} without codes: none found"
-    power = f"{len(codes):,} held-out codes against {len(reference):,} draws"
+    power = f"{len(codes):,} codes against {len(reference):,} draws"
     return (
         replace(filled, reading=f"{none if (filled.high or 0) >= 1 else missed} ({power})."),
         replace(

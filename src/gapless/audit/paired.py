@@ -6,6 +6,7 @@ import numpy as np
 
 from gapless.audit.card import HEADLINE, Scorecard
 from gapless.audit.measure import interval
+from gapless.errors import UsageError
 
 __all__ = ["Difference", "paired"]
 
@@ -37,13 +38,27 @@ def paired(first: Scorecard, second: Scorecard) -> list[Difference]:
 
     Args:
         first: a card.
-        second: a card made with the same data, seed and budget.
+        second: a card made with the same data, seed, budget and kind of reference law.
+
+    Raises:
+        UsageError: the cards do not rest on the same draws, so that their differences would not be paired.
     """
+    for name in ("seed", "items", "items_given", "budget"):
+        if first.about[name] != second.about[name]:
+            raise UsageError(
+                f"these cards differ in {name}: {first.about[name]} and {second.about[name]}",
+                fix="audit both with the same items, seed and budget",
+            )
+    if first.reference != second.reference:
+        raise UsageError(
+            f"these cards have different reference laws: {first.reference} and {second.reference}",
+            fix="audit both under reference='moments'",
+        )
     found = []
     for name in HEADLINE:
         a, b = getattr(first, name), getattr(second, name)
         if a.value is None or b.value is None or a.replicates is None or b.replicates is None:
             continue
-        low, high = interval(np.asarray(a.replicates) - np.asarray(b.replicates))
+        low, high = interval(np.clip(a.replicates, 0, 1) - np.clip(b.replicates, 0, 1))  # cut as the values are
         found.append(Difference(name, a.value - b.value, low, high))
     return found

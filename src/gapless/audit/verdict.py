@@ -23,6 +23,8 @@ BANDS = {
 """good from, partial from."""
 
 WORDS = ("good", "partial", "weak")
+COLLAPSED, POWER = 0.02, 0.5
+"""Identification at most this is none; sensitivity under this is no power."""
 
 
 def level(name: str, measure: Measure) -> str | None:
@@ -36,14 +38,20 @@ def level(name: str, measure: Measure) -> str | None:
     good, partial = BANDS[name]
     if measure.value >= good or (measure.value >= partial and measure.high >= good):
         return "good"
-    return "partial" if measure.value >= partial or measure.high >= good else "weak"
+    return "partial" if measure.value >= partial or measure.high >= partial else "weak"
 
 
 def levels(measures: Mapping[str, Measure]) -> dict[str, str | None]:
-    """The word of each leg: that of its weakest measure; None where none of them applies."""
+    """The word of each leg: that of its weakest measure; None where none of them applies.
+
+    Args:
+        measures: the headline numbers by name, and "sensitivity": where that is under 0.5, data-like draws have no say.
+    """
     found = {}
+    power = measures["sensitivity"].value if "sensitivity" in measures else 1.0
     for leg, names in LEGS.items():
-        words = [word for name in names if (word := level(name, measures[name])) is not None]
+        heard = [name for name in names if name != "data_like" or (power or 0) >= POWER]
+        words = [word for name in heard if (word := level(name, measures[name])) is not None]
         found[leg] = max(words, key=WORDS.index) if words else None
     return found
 
@@ -52,14 +60,14 @@ def verdict(measures: Mapping[str, Measure], *, jumps: bool = False) -> str:
     """The audit in words; there is no blended score, the weakest leg is named.
 
     Args:
-        measures: the headline numbers by name.
+        measures: the headline numbers by name, and "sensitivity".
         jumps: whether a cliff kept its size when bisected; else what was met are steep slopes.
     """
     words = levels(measures)
     if words["informativeness"] == "weak":
         faults = _faults(words, jumps)
         identification = measures["identification"]
-        collapsed = identification.low is not None and identification.low <= 0.02
+        collapsed = (identification.value or 0) <= COLLAPSED and (identification.low or 0) <= COLLAPSED
         empty = "empty (posterior collapse)" if collapsed else "hardly informative"
         return f"regular but {empty}" if not faults else f"{' and '.join(faults)}, and {empty}"
     informed = "informative" if words["informativeness"] == "good" else "partly informative"

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 
 from gapless.errors import GaplessError
@@ -35,16 +36,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         print("interrupted", file=sys.stderr)
         code = INTERRUPTED
     except GaplessError as error:
-        if debug:
-            raise
+        _trace(debug)
         code = _say(error.lines(), error.exit_code)
     except MemoryError:
-        if debug:
-            raise
+        _trace(debug)
         code = _say(["there is not enough memory", "fix: use a smaller --batch-size or less data"], INTERNAL)
     except Exception as error:
-        if debug:
-            raise
+        _trace(debug)
         first = str(error).splitlines()[0] if str(error) else ""
         code = _say(
             [
@@ -56,8 +54,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     sys.exit(code)
 
 
+def _trace(debug: bool) -> None:
+    if debug:
+        traceback.print_exc()
+
+
 def _run(arguments: list[str]) -> int:
-    from cyclopts import CycloptsError
+    from cyclopts import CycloptsError, UnknownCommandError
 
     from gapless.cli.commands import app
 
@@ -65,7 +68,8 @@ def _run(arguments: list[str]) -> int:
         app(arguments or ["--help"], exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
         first = " ".join(str(error).split())
-        return _say([first, f"fix: see `gapless {_command(arguments)}--help`"], USAGE)
+        command = "" if isinstance(error, UnknownCommandError) else _command(arguments)
+        return _say([first, f"fix: see `gapless {command}--help`"], USAGE)
     return 0
 
 

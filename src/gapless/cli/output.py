@@ -53,8 +53,8 @@ def cards_table(cards: dict[str, Any]) -> None:
     """The seven numbers of some scorecards with their 95 % intervals, one column a model, and the verdicts."""
     from rich.table import Table
 
-    reference = next(iter(cards.values())).reference
-    table = Table(title=f"audit: 0 to 1, with 95 % intervals; codes drawn from {reference}")
+    laws = list(dict.fromkeys(card.reference for card in cards.values()))
+    table = Table(title=f"audit: 0 to 1, with 95 % intervals; codes drawn from {' or '.join(laws)}")
     table.add_column("number")
     for name in cards:
         table.add_column(TITLES.get(name, name), justify="right")
@@ -156,7 +156,9 @@ def write_columns(
     }
     if suffix not in writers:
         raise UsageError(
-            f"cannot write a {suffix or 'file without an ending'}", where=str(output), fix=f"use {', '.join(writers)}"
+            f"cannot write a {suffix or 'file without an ending'}",
+            where=str(output),
+            fix=f"use {', '.join(writers)}, or .png for decoded items",
         )
     _save(output, writers[suffix])
     return _report_file(output, values.shape, as_json)

@@ -175,7 +175,7 @@ def _note_constants(facts: _Facts) -> None:
         facts.notes.append(f"every value is {facts.whole.minimum:g}: there is nothing to learn")
     if facts.raw.kind == "image":
         if always:
-            facts.notes.append(f"{always} of {facts.whole.low.size} pixels never change (kept, they carry nothing)")
+            facts.notes.append(f"{always} of {facts.whole.low.size} values never change (kept, they carry nothing)")
         return
     columns = facts.raw.values.shape[1]
     facts.notes.append(f"{columns} columns" + (f", {always} constant (kept, they carry nothing)" if always else ""))

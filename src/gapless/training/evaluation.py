@@ -51,7 +51,14 @@ class Evaluation:
 
 @torch.no_grad()
 def evaluate(
-    model: Model, objective: Objective, feed: Feed, *, seed: int = 0, step: int = 0, samples: int = 1
+    model: Model,
+    objective: Objective,
+    feed: Feed,
+    *,
+    seed: int = 0,
+    step: int = 0,
+    samples: int = 1,
+    first: int = 0,
 ) -> Evaluation:
     """Both terms on all items, with noise that depends on the seed alone; the model is left in its mode.
 
@@ -62,6 +69,7 @@ def evaluate(
         seed: seed of the noise.
         step: optimizer steps taken, for weights that change with it.
         samples: passes with fresh noise over the items, at least 1.
+        first: number of the first pass; other numbers, other noise.
 
     Returns:
         Means over items and passes.
@@ -69,7 +77,7 @@ def evaluate(
     training = model.training
     model.eval()
     per_item = torch.zeros(3, len(feed), dtype=torch.float64)
-    for number in range(samples):
+    for number in range(first, first + samples):
         start = 0
         for chunk, x in enumerate(feed.batches(BATCH)):
             terms = objective(model, x, step=step, generator=generator(seed, "evaluation", number, chunk))

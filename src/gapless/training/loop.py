@@ -76,7 +76,7 @@ def fit(
     optimizer = torch.optim.Adam(parameters, lr=settings.learning_rate, fused=settings.device != "mps")
     epochs, started, history = settings.epochs_for(len(train)), time.monotonic(), []
     per_epoch = math.ceil(len(train) / settings.batch_size)
-    best: dict[str, Tensor] = {}
+    best: list[dict[str, Tensor]] = []
     try:
         for callback in callbacks:
             callback.on_start(epochs, per_epoch)
@@ -86,15 +86,20 @@ def fit(
             validated = _validate(model, objective, held_out, settings, epoch, step)
             history.append(Epoch(epoch, step, time.monotonic() - started, seen, validated))
             if best_epoch(history) is history[-1]:
-                best = {name: value.detach().clone() for name, value in model.state_dict().items()}
+                best = [_copied(module) for module in (model, objective)]
             for callback in callbacks:
                 callback.on_epoch(history[-1])
     finally:
         for callback in callbacks:
             callback.on_end()
-    model.load_state_dict(best)
+    for module, state in zip((model, objective), best, strict=True):
+        module.load_state_dict(state)
     model.eval()
     return history
+
+
+def _copied(module: torch.nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in module.state_dict().items()}
 
 
 def best_epoch(history: Sequence[Epoch]) -> Epoch:
