@@ -34,7 +34,22 @@ def place(tmp_path_factory):
         writer.writerow(["가", "b", "c", "kind"])
         writer.writerows([*row, "xy"[i % 2]] for i, row in enumerate(rows))
     np.save(folder / "rows.npy", rows)
-    done = gapless("train", "표.csv", "-o", "run", "--latent", 2, "--epochs", 40, "--hidden", 16, "--json", cwd=folder)
+    done = gapless(
+        "train",
+        "표.csv",
+        "-o",
+        "run",
+        "--latent",
+        2,
+        "--epochs",
+        40,
+        "--batch-size",
+        6,
+        "--hidden",
+        16,
+        "--json",
+        cwd=folder,
+    )
     assert done.returncode == 0, done.stderr
     folder.joinpath("train.json").write_text(done.stdout, encoding="utf-8")
     return folder
@@ -99,9 +114,8 @@ def test_encode_decode_and_reconstruct_agree(place):
     first, second = (np.loadtxt(io.StringIO(d.stdout), delimiter=",", skiprows=1) for d in (by_code, by_item))
     assert by_item.stdout.splitlines()[0] == "가,b,c"
     assert np.allclose(first, second, atol=1e-3)
-    # in the units of the table, not of the model
-    assert abs(second[:, 2].mean() - np.load(place / "rows.npy")[:, 2].mean()) < 60
-    assert second[:, 2].std() > 1
+    # in the units of the table (the first column lies around 5 with deviation 1), not of the model
+    assert (np.abs(second[:, 0] - 5) < 2.5).all()
 
 
 def test_sample_is_seeded_and_writes_what_the_ending_says(place):
@@ -262,13 +276,17 @@ def test_an_interrupt_ends_with_130(tmp_path):
         cwd=tmp_path,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background is born deaf to it
     )
-    seen = ""
-    while "likelihood" not in seen:
-        seen += child.stderr.readline()
-    time.sleep(1)
-    child.send_signal(signal.SIGINT)
-    _, rest = child.communicate(timeout=60)
+    try:
+        seen = ""
+        while "likelihood" not in seen:
+            seen += child.stderr.readline()
+        time.sleep(1)
+        child.send_signal(signal.SIGINT)
+        _, rest = child.communicate(timeout=60)
+    finally:
+        child.kill()
     assert child.returncode == 130
     assert "Traceback" not in rest
     assert not (tmp_path / "r").exists()

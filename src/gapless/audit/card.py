@@ -115,11 +115,17 @@ class Scorecard:
                 **{name: measure.to_dict() for name, measure in self.measures.items()},
                 "sensitivity": self.sensitivity.to_dict(),
                 "holes": [vars(hole) for hole in self.holes],
-                "cliffs": [vars(cliff) for cliff in self.cliffs],
+                "cliffs": [{**vars(cliff), "nearest": self._beside(cliff)} for cliff in self.cliffs],
                 "diagnostics": self.diagnostics,
                 "about": self.about,
             }
         )
+
+    def _beside(self, cliff: Any) -> list[int]:
+        """Rows of the items whose codes are nearest to the two sides of a cliff."""
+        loc, rows = self.evidence["codes"].loc, self.evidence["rows"]
+        sides = (cliff.left, cliff.right)
+        return [int(rows[np.square(loc - side).sum(1).argmin()]) for side in sides]
 
 
 def scorecard(

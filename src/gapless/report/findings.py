@@ -199,6 +199,8 @@ def audit_context(found: dict[str, Findings], cards: dict[str, Scorecard], audit
                 "worst": one.worst(),
                 "holes": one.holes(),
                 "cliffs": len(one.card.cliffs),
+                "surgery": one.card.diagnostics["surgery"],
+                "moments": one.card.diagnostics["moments"]["reading"],
             }
             for name, one in found.items()
         },
