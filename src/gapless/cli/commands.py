@@ -1,5 +1,6 @@
 """The commands; what is heavy is imported inside them."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -37,6 +38,7 @@ def demo(
         output: folder of the result; an earlier demo there is replaced.
         json: print a JSON object instead of tables.
     """
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # such small networks gain nothing from a second thread
     from gapless.cli import work
 
     settings = Settings(latent=2, epochs=100)
