@@ -12,7 +12,7 @@ from gapless import likelihoods, networks, posteriors, priors
 from gapless.errors import UsageError
 from gapless.model import Model
 from gapless.objectives import ELBO, Objective
-from gapless.parts import concrete, named
+from gapless.parts import named
 from gapless.randomness import seed_of
 
 __all__ = ["RECIPES", "Recipe", "build", "named_recipe"]
@@ -176,8 +176,3 @@ def _objective(name: str, recipe: Recipe, options: dict[str, float]) -> Objectiv
             fix=f"recipes that have it: {', '.join(having) or 'none'}",
         )
     return recipe.objective(**{**recipe.options, **options})
-
-
-def likelihood_names() -> tuple[str, ...]:
-    """Names of the likelihoods that can be chosen."""
-    return tuple(concrete(likelihoods))
