@@ -1,14 +1,16 @@
 import json
 import os
+import re
 
 import numpy as np
 import pytest
 import torch
 
 import gapless
-from gapless import files, runs, study
-from gapless.errors import DataError, UsageError
+from gapless import files, runs, study, workplaces
+from gapless.errors import DataError, StorageError, UsageError
 from gapless.settings import Settings
+from gapless.verification import verify
 
 
 @pytest.fixture
@@ -24,7 +26,9 @@ def folder(run, tmp_path):
 
 
 def test_a_run_folder_gives_the_model_back_bit_for_bit(run, folder):
-    assert sorted(os.listdir(folder)) == ["config.json", "environment.json", "metrics.jsonl", "model.safetensors"]
+    assert sorted(os.listdir(folder)) == [
+        "config.json", "environment.json", "manifest.json", "metrics.jsonl", "model.safetensors"
+    ]  # fmt: skip
     model = gapless.load(folder)
     assert not model.training
     again = model.state_dict()
@@ -114,7 +118,6 @@ BROKEN = {
     "absurd sizes": (corrupt_config(lambda c: c["model"]["encoder"].update(hidden=[10**9, 10**9])), "the budget is"),
     "another size": (corrupt_config(lambda c: c["model"]["encoder"].update(hidden=[9])), "do not belong"),
     "settings of another type": (corrupt_config(lambda c: c["settings"].update(latent="2")), "does not describe a run"),
-    "no weights": (lambda f: (f / "model.safetensors").unlink(), "it did not finish"),
     "empty weights": (lambda f: (f / "model.safetensors").write_bytes(b""), "weights cannot be read"),
     "truncated weights": (
         lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:-7]),
@@ -127,11 +130,59 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("fault", BROKEN)
-def test_a_broken_run_folder_is_refused_by_name(folder, fault):
+def test_a_hostile_run_folder_is_refused_by_name_also_where_its_checksums_agree(folder, fault):
     breaks, match = BROKEN[fault]
+    breaks(folder)
+    left = [name for name in os.listdir(folder) if name != "manifest.json"]
+    files.write_manifest(folder, left, kind="run", facts={"complete": True})
+    with pytest.raises(DataError, match=match):
+        gapless.load_run(folder)
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def swap_weights(folder):
+    (folder / "model.safetensors").write_bytes((folder / "config.json").read_bytes())
+
+
+DAMAGED = {
+    "deleted weights": (lambda f: (f / "model.safetensors").unlink(), "model.safetensors: missing"),
+    "emptied weights": (lambda f: (f / "model.safetensors").write_bytes(b""), r"model.safetensors: 0 bytes, \d+ were"),
+    "a flipped bit": (lambda f: flip(f / "model.safetensors"), r"model.safetensors: its content changed \(SHA-256"),
+    "a truncated history": (lambda f: (f / "metrics.jsonl").write_text("{"), "metrics.jsonl: 1 bytes"),
+    "another file in its place": (swap_weights, "model.safetensors: "),
+    "a link for weights": (lambda f: link_to_itself(f / "model.safetensors"), "model.safetensors: a link"),
+    "no manifest": (lambda f: (f / "manifest.json").unlink(), "did not finish"),
+    "an emptied manifest": (lambda f: (f / "manifest.json").write_bytes(b""), "manifest.json: the manifest is not JSON"),
+    "a manifest that climbs": (lambda f: climb(f), "manifest.json: no manifest of schema 1"),
+}  # fmt: skip
+
+
+def link_to_itself(path):
+    kept = path.with_name("kept")
+    path.rename(kept)
+    path.symlink_to(kept)
+
+
+def climb(folder):
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["../outside"] = manifest["files"]["config.json"]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize("fault", DAMAGED)
+def test_damage_is_found_by_checksum_and_named(folder, fault):
+    breaks, match = DAMAGED[fault]
+    assert verify(folder) == {"run": []}
     breaks(folder)
     with pytest.raises(DataError, match=match):
         gapless.load_run(folder)
+    if fault != "no manifest":
+        assert re.search(match, "; ".join(verify(folder)["run"]))
 
 
 def test_files_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
@@ -154,22 +205,17 @@ def crash_after_writing(path):
 
 def test_what_was_there_stays_until_the_new_one_is_whole(run, folder):
     before = {name: (folder / name).read_bytes() for name in os.listdir(folder)}
-    with pytest.raises(RuntimeError, match="crash"), runs.staged(folder, force=True) as partial:
+    with pytest.raises(RuntimeError, match="crash"), workplaces.replacing(folder, force=True) as partial:
         crash_after_writing(partial / "config.json")
     assert {name: (folder / name).read_bytes() for name in os.listdir(folder)} == before
-    assert not folder.with_name("run.partial").exists()
+    assert os.listdir(folder.parent) == ["run"]
     run.save(folder, force=True)
-    assert sorted(os.listdir(folder.parent)) == ["run"]
-
-
-def test_metrics_of_a_failed_run_are_kept(folder):
-    with pytest.raises(RuntimeError, match="crash"), runs.staged(folder, force=True) as partial:
-        crash_after_writing(partial / "metrics.jsonl")
-    assert (folder.with_name("run.partial") / "metrics.jsonl").exists()
+    assert os.listdir(folder.parent) == ["run"]
+    gapless.load_run(folder)
 
 
 def test_nothing_is_overwritten_that_was_not_asked_for(run, folder, tmp_path):
-    with pytest.raises(UsageError, match=r"finished run here(.|\n)*--force"):
+    with pytest.raises(UsageError, match=r"there is a run here(.|\n)*force=True"):
         run.save(folder)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years")
@@ -181,7 +227,7 @@ def test_nothing_is_overwritten_that_was_not_asked_for(run, folder, tmp_path):
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years"
     (tmp_path / "empty").mkdir()
     run.save(tmp_path / "empty")
-    with pytest.raises(UsageError, match="cannot write here"):
+    with pytest.raises(StorageError, match="cannot write: (Not a directory|File exists)"):
         run.save(tmp_path / "file" / "below")
 
 

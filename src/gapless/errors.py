@@ -54,3 +54,23 @@ class MissingExtra(GaplessError, ImportError):  # noqa: N818 - it names what is 
     """An optional library is needed and not installed."""
 
     exit_code = 6
+
+
+class StorageError(GaplessError):
+    """The disk, or the system that guards it, refused to take what was to be saved."""
+
+    exit_code = 7
+
+
+class OutOfMemory(GaplessError, MemoryError):  # noqa: N818 - the field's word for it
+    """The machine or the accelerator has not enough memory for what was asked."""
+
+    exit_code = 8
+
+
+class Interrupted(KeyboardInterrupt):
+    """Training was asked to stop, has saved where it was, and stops.
+
+    Args:
+        message: where it was and where that is saved.
+    """

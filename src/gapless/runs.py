@@ -2,11 +2,7 @@
 
 import json
 import math
-import platform
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,135 +10,22 @@ import torch
 
 import gapless
 from gapless import objectives
-from gapless.data import Dataset, Items, Scaling, read, read_items
-from gapless.errors import DataError, GaplessError, UsageError
-from gapless.files import sync_folder, write_atomic, write_json
+from gapless.data import Scaling
+from gapless.data_card import DataCard
+from gapless.errors import DataError, UsageError
+from gapless.files import MANIFEST, damages, read_bounded, write_atomic, write_json, write_manifest, writing
 from gapless.model import Model
 from gapless.objectives import Objective
 from gapless.parts import build, describe
 from gapless.settings import Settings
+from gapless.training import is_complete
+from gapless.workplaces import CONFIG, ENVIRONMENT, METRICS, PLAN, STUDY, WEIGHTS, environment, replacing
 
-__all__ = ["DataCard", "Run", "is_ours", "load", "load_run", "staged"]
+__all__ = ["DataCard", "Run", "load", "load_run"]
 
 SCHEMA = 1
-CONFIG, WEIGHTS, METRICS, ENVIRONMENT = "config.json", "model.safetensors", "metrics.jsonl", "environment.json"
-STUDY = "study.json"
 CONFIG_LIMIT = 64 * 2**20
-
-
-@dataclass(frozen=True)
-class DataCard:
-    """What a run must know of its data: enough to read it again and to scale new items alike.
-
-    Attributes:
-        source: what was read.
-        kind: "image" or "table".
-        event_shape: shape of one item.
-        likelihood: name of the likelihood.
-        scaling: raw values -> model units.
-        options: keyword arguments of `gapless.read` that give the same data again.
-        columns: names of a table's columns.
-        label_names: names of the classes.
-        items: number of training and of held-out items.
-        notes: what the inspection decided, in sentences.
-    """
-
-    source: str
-    kind: str
-    event_shape: tuple[int, ...]
-    likelihood: str
-    scaling: Scaling
-    options: dict[str, Any]
-    columns: tuple[str, ...] = ()
-    label_names: tuple[str, ...] = ()
-    items: tuple[int, int] = (0, 0)
-    notes: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, data: Dataset) -> "DataCard":
-        """The card of a data set."""
-        shared = {f.name: getattr(data, f.name) for f in fields(cls) if f.name not in ("items", "notes")}
-        return cls(**shared, items=(len(data.train), len(data.held_out)), notes=data.inspection.notes)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data, fit for JSON."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        plain = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
-        return {**plain, "scaling": self.scaling.to_dict()}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "DataCard":
-        """The card that `to_dict` wrote."""
-        known = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-        return cls(**{**known, "scaling": Scaling.from_dict(values["scaling"])})
-
-    def read(self) -> Dataset:
-        """The data of the run, split as it was, read again from where it was.
-
-        Raises:
-            DataError: it is gone, or it no longer has the shape the model was trained on.
-        """
-        self._find()
-        data = read(self.source, **self._options(tuple(self.options)))
-        self._check(data.event_shape, data.columns, data.source)
-        return data
-
-    def _find(self) -> None:
-        """The source is kept as it was given: a relative path holds in the folder it was given in."""
-        if self.source != "digits" and not Path(self.source).exists():
-            raise DataError(
-                "the data this run was trained on is not here",
-                where=str(Path(self.source).absolute()),
-                fix="give the data as the second argument, or run this in the folder the run was trained from",
-            )
-
-    def read_like(self, source: Any) -> Dataset:
-        """Other data, read and split with the same options but scaled as the training data was.
-
-        Raises:
-            DataError: it cannot be read, or has another shape or other columns than the model was trained on.
-        """
-        data = read(source, **self._options(tuple(self.options)))
-        self._check(data.event_shape, data.columns, data.source)
-        return replace(data, scaling=self.scaling)
-
-    def read_items(self, source: Any) -> tuple[Items, tuple[str, ...]]:
-        """All items of some data in their order, unsplit, read as the training data was, and the class names.
-
-        Raises:
-            DataError: they cannot be read, or have another shape or other columns than the model was trained on.
-        """
-        if source == self.source:
-            self._find()
-        wanted = ("array", "label", "drop", "resize", "on_error")
-        try:
-            part = read_items(source, **self._options(wanted))
-        except GaplessError as error:  # new items need no classes: without the label column they may still be whole
-            try:
-                part = read_items(source, **self._options(("drop", "resize", "on_error")))
-            except GaplessError:
-                raise error from None
-        self._check(part.items.event_shape, part.columns, part.source)
-        return part.items, part.label_names
-
-    def _options(self, names: Sequence[str]) -> dict[str, Any]:
-        return {n: tuple(v) if isinstance(v := self.options.get(n), list) else v for n in names}
-
-    def _check(self, event_shape: tuple[int, ...], columns: tuple[str, ...], where: str) -> None:
-        if event_shape != self.event_shape:
-            raise DataError(
-                f"the model was trained on items of shape {self.event_shape}; these have {event_shape}",
-                where=where,
-                fix="give items of the same columns or image size",
-            )
-        if columns != self.columns:
-            missing = [name for name in self.columns if name not in columns]
-            how = f"missing: {', '.join(missing[:5])}" if missing else "their order differs"
-            raise DataError(
-                f"the model was trained on other columns; {how}",
-                where=where,
-                fix=f"give the columns {', '.join(self.columns[:12])}{' ...' if len(self.columns) > 12 else ''}",
-            )
+UNFINISHED = "run the command that began it again: it goes on where it stopped"
 
 
 @dataclass
@@ -166,6 +49,12 @@ class Run:
     settings: Settings
     held_out: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def complete(self) -> bool:
+        """Whether training ended as planned; a run that ran out of time is whole but can be taken up again."""
+        losses = [line["held_out"]["loss"] for line in self.history]
+        return is_complete(losses, self.settings, self.data.items[0])
 
     @property
     def scaling(self) -> Scaling:
@@ -199,20 +88,28 @@ class Run:
             folder: a new folder, or an earlier run with `force`.
             force: replace an earlier run.
         """
-        with staged(Path(folder), force=force) as partial:
+        with replacing(Path(folder), force=force) as partial:
             self.write_into(partial)
         return Path(folder)
 
     def write_into(self, folder: Path) -> None:
-        """Write the run's files into an existing folder, each atomically, the weights last."""
+        """Write the run's files into an existing folder, each atomically, the manifest that seals them last.
+
+        Raises:
+            StorageError: they could not be written.
+        """
         from safetensors.torch import save
 
-        folder.mkdir(exist_ok=True)
-        write_json(folder / CONFIG, self.to_dict())
-        write_json(folder / ENVIRONMENT, environment())
-        write_atomic(folder / METRICS, "".join(json.dumps(line) + "\n" for line in self.history).encode())
-        tensors = {name: value.detach().cpu().contiguous() for name, value in self.model.state_dict().items()}
-        write_atomic(folder / WEIGHTS, save(tensors, metadata={"format": "gapless", "schema": str(SCHEMA)}))
+        with writing(folder):
+            folder.mkdir(exist_ok=True)
+            write_json(folder / CONFIG, self.to_dict())
+            write_json(folder / ENVIRONMENT, environment())
+            write_atomic(folder / METRICS, "".join(json.dumps(line) + "\n" for line in self.history).encode())
+            tensors = {name: value.detach().cpu().contiguous() for name, value in self.model.state_dict().items()}
+            # One key of metadata: safetensors writes several in an order of its own, and equal runs shall be equal files.
+            write_atomic(folder / WEIGHTS, save(tensors, metadata={"format": "gapless"}))
+            sealed = [CONFIG, ENVIRONMENT, METRICS, WEIGHTS]
+            write_manifest(folder, sealed, kind="run", facts={"complete": self.complete})
 
 
 def load(folder: str | Path) -> Model:
@@ -235,6 +132,7 @@ def load_run(folder: str | Path) -> Run:
     """
     folder = Path(folder)
     config = _read_config(folder)
+    _refuse_damaged(folder)
     try:
         model = Model.from_description(config["model"])
         run = Run(
@@ -261,16 +159,34 @@ def _settings(values: dict[str, Any]) -> Settings:
     return TypeAdapter(Settings).validate_json(json.dumps(values), strict=True)
 
 
+def _refuse_damaged(folder: Path) -> None:
+    if not (folder / MANIFEST).is_file():
+        raise DataError("this run did not finish", where=str(folder), fix=UNFINISHED)
+    found = damages(folder)
+    if found:
+        raise DataError(
+            f"this run is damaged: {'; '.join(found)}",
+            where=str(folder),
+            fix="restore the folder from a copy, or train it again with --force",
+        )
+
+
+def _no_run(folder: Path) -> DataError:
+    if (folder / STUDY).is_file():
+        what, fix = f"no run here: there is no {CONFIG}", f"give one of its runs: {folder / 'vae'}"
+    elif (folder / PLAN).is_file():
+        what, fix = "this run did not finish", UNFINISHED
+    else:
+        what, fix = f"no run here: there is no {CONFIG}", "give a folder written by `gapless train -o`"
+    return DataError(what, where=str(folder), fix=fix)
+
+
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     if not path.is_file():
-        study = (folder / STUDY).is_file()
-        fix = f"give one of its runs: {folder / 'vae'}" if study else "give a folder written by `gapless train -o`"
-        raise DataError(f"no run here: there is no {CONFIG}", where=str(folder), fix=fix)
-    if path.stat().st_size > CONFIG_LIMIT:
-        raise DataError(f"a configuration of {path.stat().st_size} bytes is no configuration of ours", where=str(path))
+        raise _no_run(folder)
     try:
-        config = json.loads(path.read_text("utf-8"))
+        config = json.loads(read_bounded(path, CONFIG_LIMIT))
     except ValueError as error:
         raise DataError(f"the configuration is not JSON: {error}", where=str(path)) from error
     if not isinstance(config, dict) or config.get("schema") != SCHEMA:
@@ -307,84 +223,3 @@ def _load_weights(model: Model, path: Path) -> None:
     if bad:
         raise DataError(f"the weights are not finite: {', '.join(bad[:5])}", where=str(path))
     model.load_state_dict(tensors)
-
-
-def environment() -> dict[str, Any]:
-    """What the numbers depend on besides the configuration: versions, machine kind, threads."""
-    import numpy
-
-    return {
-        "gapless": gapless.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": numpy.__version__,
-        "platform": platform.platform(),
-        "machine": platform.machine(),
-        "threads": torch.get_num_threads(),
-        "cuda": torch.version.cuda,
-    }
-
-
-@contextmanager
-def staged(folder: Path, *, force: bool = False) -> Iterator[Path]:
-    """A folder to write into that becomes `folder` when the block ends well; what was there stays until then.
-
-    Args:
-        folder: where the result goes.
-        force: replace an earlier result of gapless. A folder that holds anything else is never replaced.
-
-    Yields:
-        The folder to write into, `folder` with `.partial` behind its name. After an error it stays if it holds
-        metrics, for what they tell.
-
-    Raises:
-        UsageError: there is something at `folder` that may not be replaced, or it cannot be written.
-    """
-    folder = Path(folder)
-    _check_target(folder, force)
-    partial = folder.with_name(folder.name + ".partial")
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        if partial.is_dir():
-            shutil.rmtree(partial)
-        partial.mkdir()
-    except OSError as error:
-        raise UsageError(f"cannot write here: {error.strerror}", where=str(folder), fix="choose another -o") from error
-    try:
-        yield partial
-    except BaseException:
-        if not any(partial.rglob(METRICS)):
-            shutil.rmtree(partial, ignore_errors=True)
-        raise
-    _replace(folder, partial)
-
-
-def _check_target(folder: Path, force: bool) -> None:
-    if not folder.exists():
-        return
-    ours = folder.is_dir() and (not any(folder.iterdir()) or is_ours(folder))
-    if not ours:
-        raise UsageError(
-            "there is something here that gapless did not write", where=str(folder), fix="choose another -o"
-        )
-    if any(folder.iterdir()) and not force:
-        raise UsageError(
-            "there is a finished run here", where=str(folder), fix="choose another -o, or --force to replace it"
-        )
-
-
-def is_ours(folder: Path) -> bool:
-    """Whether a folder is a run or a study of gapless."""
-    return (folder / CONFIG).is_file() or (folder / STUDY).is_file()
-
-
-def _replace(folder: Path, partial: Path) -> None:
-    if folder.exists():
-        old = folder.with_name(folder.name + ".old")
-        shutil.rmtree(old, ignore_errors=True)
-        folder.replace(old)
-        partial.replace(folder)
-        shutil.rmtree(old)
-    else:
-        partial.replace(folder)
-    sync_folder(folder.parent)

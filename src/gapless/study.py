@@ -15,15 +15,21 @@ from gapless.audit.anchors import collapsed, ppca
 from gapless.data import Dataset, Feed, Items, batch
 from gapless.errors import UsageError
 from gapless.model import Model
+from gapless.objectives import Objective
 from gapless.parts import named
 from gapless.randomness import generator
-from gapless.runs import DataCard, Run
+from gapless.runs import DataCard, Run, load_run
 from gapless.settings import Settings
-from gapless.training import Callback, LatentStatistics, Watch, best_epoch, evaluate, fit, latent_statistics
+from gapless.training import (
+    Callback, LatentStatistics, MetricsLog, Saving, Watch, best_epoch, evaluate, fit, latent_statistics,
+)  # fmt: skip
+from gapless.training.checkpoints import EVERY_SECONDS
+from gapless.workplaces import METRICS, Workplace, claimed, environment
 
-__all__ = ["Comparison", "StudyAudit", "audit_runs", "compare", "train"]
+__all__ = ["Comparison", "StudyAudit", "audit_runs", "compare", "plan_of", "train", "train_in"]
 
 COMPARED = ("ae", "kl-only", "vae")
+WATCH = "watch.jsonl"
 
 
 def train(
@@ -32,53 +38,126 @@ def train(
     recipe: str = "vae",
     settings: Settings | None = None,
     callbacks: Sequence[Callback] = (),
-    watch: Path | None = None,
+    watch: bool = False,
+    folder: str | Path | None = None,
+    fresh: bool = False,
+    force: bool = False,
+    max_time: float | None = None,
+    checkpoint_every: float = EVERY_SECONDS,
 ) -> Run:
-    """Train a recipe on data.
+    """Train a recipe on data, or go on with it where it stopped.
+
+    With a folder, nothing that was saved is ever lost: the same call made again after a crash ends in the bits of the
+    uninterrupted run, on the same kind of machine, with as many threads and the same versions.
 
     Args:
         data: what `gapless.read` gave.
         recipe: a name from `gapless recipes`.
         settings: how to train; the defaults when None.
         callbacks: told of every step and epoch.
-        watch: a file for one line an epoch of live features and data-like draws; a collapse is announced when it
-            happens.
+        watch: track live features and data-like draws every epoch; a collapse is announced when it happens.
+        folder: the run folder, new or begun before; None keeps the run in memory.
+        fresh: refuse a folder in which a run was begun.
+        force: replace what was begun in the folder.
+        max_time: seconds of training after which the run ends as it is; the same call goes on with it.
+        checkpoint_every: seconds between checkpoints.
 
     Returns:
         The run, with its model in evaluation mode and its held-out values.
 
     Raises:
-        UsageError: an unknown recipe or option, or a likelihood that cannot explain the data.
+        UsageError: an unknown recipe or option, a likelihood that cannot explain the data, or a folder that holds
+            something else.
         Diverged: a term became infinite or not a number.
+        StorageError: the folder cannot be written; what was saved before is whole.
     """
-    settings = settings or Settings()
-    check_support(data)
-    model, objective = recipes.build(
-        recipe,
-        data.event_shape,
-        latent=settings.latent,
-        likelihood=data.likelihood,
-        network=settings.network,
-        hidden=settings.hidden,
-        channels=settings.channels,
-        activation=settings.activation,
-        options=settings.options(),
-        seed=settings.seed,
-    )
-    device = _device(settings.device)
-    model.to(device)
-    objective.to(device)
-    feed, held_out = (Feed(items, data.scaling, device=settings.device) for items in (data.train, data.held_out))
-    model.center(mean_of(feed))
-    watching = () if watch is None else (Watch(model, held_out, watch),)
-    history = fit(model, objective, feed, held_out, settings=settings, callbacks=(*callbacks, *watching))
-    run = Run(model, objective, recipe, DataCard.of(data), replace(settings, epochs=len(history)))
-    run.history = [epoch.to_dict() for epoch in history]
-    run.held_out = {
-        "epoch": best_epoch(history).epoch,
-        **_held_out(run, held_out, latent_statistics(model, held_out)),
-    }
-    return run
+    work = _Work(data, recipe, settings or Settings(), callbacks, watch)
+    if folder is None:
+        return work.trained(Saving(max_time=max_time), None)
+    with claimed(Path(folder), fresh=fresh, force=force, every=checkpoint_every) as place:
+        return work.made(place, max_time)
+
+
+def train_in(
+    place: Workplace,
+    data: Dataset,
+    *,
+    recipe: str,
+    settings: Settings,
+    callbacks: Sequence[Callback] = (),
+    watch: bool = False,
+    max_time: float | None = None,
+) -> Run:
+    """`train` in a folder that is claimed already, so that it was known to be ours before the data was read."""
+    return _Work(data, recipe, settings, callbacks, watch).made(place, max_time)
+
+
+def plan_of(data: Dataset, settings: Settings, **more: Any) -> dict[str, Any]:
+    """What a result depends on but the machine; plain data."""
+    card = DataCard.of(data).to_dict()
+    known = {name: card[name] for name in ("kind", "event_shape", "likelihood", "scaling", "columns", "items")}
+    return {**more, "settings": settings.to_dict(), "data": {**known, "fingerprint": data.fingerprint()}}
+
+
+@dataclass(frozen=True)
+class _Work:
+    """One recipe on one data set."""
+
+    data: Dataset
+    recipe: str
+    settings: Settings
+    callbacks: Sequence[Callback]
+    watch: bool
+
+    def made(self, place: Workplace, max_time: float | None) -> Run:
+        """Trained in a folder, or loaded from it where that was done before."""
+        identity = place.begin(plan_of(self.data, self.settings, recipe=self.recipe))
+        if place.finished:
+            return load_run(place.folder)
+        place.reopen()
+        facts = {"environment": {**environment(), "device": self.settings.device}}
+        saving = Saving(place.checkpoints, identity=identity, facts=facts, max_time=max_time)
+        logged = replace(self, callbacks=(*self.callbacks, MetricsLog(place.folder / METRICS)))
+        run = logged.trained(saving, place.folder)
+        run.write_into(place.folder)
+        if run.complete:
+            place.tidy()
+        return run
+
+    def trained(self, saving: Saving, folder: Path | None) -> Run:
+        data, settings = self.data, self.settings
+        check_support(data)
+        model, objective = self._built()
+        feed, held_out = (Feed(items, data.scaling, device=settings.device) for items in (data.train, data.held_out))
+        model.center(mean_of(feed))
+        told = (*self.callbacks, *self._watching(model, held_out, folder))
+        history = fit(model, objective, feed, held_out, settings=settings, callbacks=told, saving=saving)
+        epochs = settings.epochs_for(len(feed))
+        run = Run(model, objective, self.recipe, DataCard.of(data), replace(settings, epochs=epochs))
+        run.history = [epoch.to_dict() for epoch in history]
+        kept = history and (best_epoch(history) if objective.comparable else history[-1]).epoch
+        run.held_out = {"epoch": kept or 0, **_held_out(run, held_out, latent_statistics(model, held_out))}
+        return run
+
+    def _built(self) -> tuple[Model, Objective]:
+        settings, data = self.settings, self.data
+        model, objective = recipes.build(
+            self.recipe,
+            data.event_shape,
+            latent=settings.latent,
+            likelihood=data.likelihood,
+            network=settings.network,
+            hidden=settings.hidden,
+            channels=settings.channels,
+            activation=settings.activation,
+            options=settings.options(),
+            seed=settings.seed,
+        )
+        device = _device(settings.device)
+        return model.to(device), objective.to(device)
+
+    def _watching(self, model: Model, held_out: Feed, folder: Path | None) -> tuple[Callback, ...]:
+        return (Watch(model, held_out, folder and folder / WATCH),) if self.watch else ()
 
 
 def check_support(data: Dataset) -> None:
@@ -141,8 +220,8 @@ def _held_out(run: Run, feed: Feed, statistics: LatentStatistics) -> dict[str, A
         "loc_std": statistics.loc.double().std(0, unbiased=False).tolist(),
         "scale_mean": statistics.scale.double().mean(0).tolist(),
         "draws_per_item": samples,
-        "seconds": run.history[-1]["seconds"],
-        "seconds_per_epoch": run.history[-1]["seconds"] / len(run.history),
+        "seconds": run.history[-1]["seconds"] if run.history else None,
+        "seconds_per_epoch": run.history[-1]["seconds"] / len(run.history) if run.history else None,
     }
 
 
@@ -222,6 +301,8 @@ def compare(
     callbacks: Callable[[str], Sequence[Callback]] = lambda name: (),
     budget: str | None = None,
     reference: str = "moments",
+    folder: str | Path | None = None,
+    checkpoint_every: float = EVERY_SECONDS,
 ) -> Comparison:
     """Train AE, KL-only and VAE with the same networks, seed and budget, and audit them if asked to.
 
@@ -231,12 +312,25 @@ def compare(
         callbacks: makes the callbacks of each recipe from its name.
         budget: "default" or "quick" audits the three models and two anchors; None does not.
         reference: reference law of the audit; "moments" is the one under which an AE can be compared with a VAE.
+        folder: where the three run folders go, new or begun before; None keeps the runs in memory.
+        checkpoint_every: seconds between checkpoints.
 
     Returns:
         The three runs, the codes of the held-out items, and the audit.
     """
     settings = settings or Settings(latent=2)
-    runs = {name: train(data, recipe=name, settings=settings, callbacks=callbacks(name)) for name in COMPARED}
+    places = {name: None if folder is None else Path(folder) / name for name in COMPARED}
+    runs = {
+        name: train(
+            data,
+            recipe=name,
+            settings=settings,
+            callbacks=callbacks(name),
+            folder=place,
+            checkpoint_every=checkpoint_every,
+        )
+        for name, place in places.items()
+    }
     held_out = Feed(data.held_out, data.scaling, device=settings.device)
     statistics = {name: latent_statistics(run.model, held_out) for name, run in runs.items()}
     found = None if budget is None else audit_runs(data, runs, budget=budget, reference=reference)

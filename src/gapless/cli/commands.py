@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 import gapless
-from gapless.cli.options import Reading
+from gapless.cli.options import Keeping, Reading
 from gapless.settings import Settings
 
 __all__ = ["app"]
@@ -20,6 +20,7 @@ app = App(
         "DATA is `digits` (built in), an .npy, .npz, .csv or idx file, or a folder or .zip of images. "
         "Every command takes `--help`; `--debug` shows the traceback of an error."
     ),
+    suppress_keyboard_interrupt=False,  # main says what was saved and how to go on
     help_format="plaintext",  # the others load a Markdown parser for nothing
     default_parameter=Parameter(negative=()),
 )
@@ -35,14 +36,19 @@ def demo(
     """Train and audit AE, KL-only and VAE on the built-in digits; ends with the path of the report.
 
     Args:
-        output: folder of the result; an earlier demo there is replaced.
+        output: folder of the result; a finished demo there is replaced, an interrupted one goes on.
         json: print a JSON object instead of tables.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # such small networks gain nothing from a second thread
     from gapless.cli import work
 
+    from gapless.workplaces import is_ours, is_unfinished
+
     settings = Settings(latent=2, epochs=100)
-    work.compare("digits", reading=Reading(), settings=settings, output=output, force=True, json=json, budget="quick")
+    keeping = Keeping(force=is_ours(output) and not is_unfinished(output))
+    work.compare(
+        "digits", reading=Reading(), settings=settings, output=output, keeping=keeping, json=json, budget="quick"
+    )
 
 
 @app.command
@@ -53,8 +59,8 @@ def compare(
     output: Output = None,
     audit: str = "default",
     reference: str = "moments",
-    force: bool = False,
     json: bool = False,
+    keeping: Annotated[Keeping, Shared] = Keeping(),  # noqa: B008 - frozen
     reading: Annotated[Reading, Shared] = Reading(),  # noqa: B008 - frozen
     settings: Annotated[Settings, Shared] = Settings(latent=2),  # noqa: B008 - frozen
 ) -> None:
@@ -65,7 +71,6 @@ def compare(
         output: folder of the result; runs/compare-NAME by default.
         audit: default, quick or none.
         reference: reference law of the audit: moments, declared, gmm or mixup.
-        force: replace an earlier result.
         json: print a JSON object instead of tables.
     """
     from gapless.cli import work
@@ -75,7 +80,7 @@ def compare(
         reading=reading,
         settings=settings,
         output=output,
-        force=force,
+        keeping=keeping,
         json=json,
         budget=audit,
         reference=reference,
@@ -90,26 +95,38 @@ def train(
     recipe: str = "vae",
     output: Output = None,
     watch: bool = False,
-    force: bool = False,
     json: bool = False,
+    keeping: Annotated[Keeping, Shared] = Keeping(),  # noqa: B008 - frozen
     reading: Annotated[Reading, Shared] = Reading(),  # noqa: B008 - frozen
     settings: Annotated[Settings, Shared] = Settings(),  # noqa: B008 - frozen
 ) -> None:
-    """Train one recipe and write its run folder.
+    """Train one recipe and write its run folder. Run again, it goes on where it stopped.
 
     Args:
         data: digits, or a file or folder.
         recipe: a name from `gapless recipes`.
         output: the run folder; runs/RECIPE-NAME by default.
         watch: track live features and data-like draws, and announce a posterior collapse when it happens.
-        force: replace an earlier run.
         json: print a JSON object instead of a table.
     """
     from gapless.cli import work
 
     work.train(
-        data, recipe=recipe, reading=reading, settings=settings, output=output, force=force, json=json, watch=watch
+        data, recipe=recipe, reading=reading, settings=settings, output=output, keeping=keeping, json=json, watch=watch
     )
+
+
+@app.command
+def verify(run: Path, /, *, json: bool = False) -> None:
+    """Check every file of a run, a study or their checkpoints against what was written.
+
+    Args:
+        run: the folder.
+        json: print a JSON object instead of lines.
+    """
+    from gapless.cli import work
+
+    work.verify(run, json=json)
 
 
 @app.command

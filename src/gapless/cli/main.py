@@ -1,23 +1,27 @@
 """Entry point: parses, runs, and turns every error into what / where / fix and an exit code."""
 
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Sequence
 
+from gapless import interrupts
 from gapless.errors import GaplessError
 
 __all__ = ["main"]
 
-INTERNAL, USAGE, INTERRUPTED = 1, 2, 130
+INTERNAL, USAGE = 1, 2
+RESUMABLE = ("train", "compare", "demo")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit.
 
     Exit codes: 0 ok, 1 internal, 2 usage, 3 data, 4 audit below a stated bar, 5 diverged, 6 missing extra,
-    130 interrupted.
+    7 what was to be saved could not be written, 8 out of memory, 130 interrupted.
     """
+    interrupts.take()  # before torch is imported: half of a short run is that import
     arguments = list(sys.argv[1:] if argv is None else argv)
     arguments, debug = _take_debug(arguments)
     # Threads of OpenMP wait at barriers by spinning, which on a busy machine costs several times the work; it must be
@@ -32,9 +36,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # the reader of our output left; that is its right
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         code = 0
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        code = INTERRUPTED
+    except KeyboardInterrupt as stop:
+        print(str(stop) or "interrupted", file=sys.stderr)
+        if arguments and arguments[0] in RESUMABLE:
+            print(f"resume: {_resume(arguments)}", file=sys.stderr)
+        code = interrupts.EXIT
     except GaplessError as error:
         _trace(debug)
         code = _say(error.lines(), error.exit_code)
@@ -52,6 +58,13 @@ def main(argv: Sequence[str] | None = None) -> None:
             INTERNAL,
         )
     sys.exit(code)
+
+
+def _resume(arguments: Sequence[str]) -> str:
+    """The same command without the words that would begin anew."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    kept = [word for word in arguments[:end] if word not in ("--fresh", "--force")]
+    return shlex.join(["gapless", *kept, *arguments[end:]])
 
 
 def _trace(debug: bool) -> None:

@@ -5,7 +5,30 @@ from typing import Any
 
 from gapless.errors import UsageError
 
-__all__ = ["Reading", "parse_size"]
+__all__ = ["Keeping", "Reading", "parse_size"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keeping:
+    """How a run is kept, and when it ends.
+
+    Args:
+        fresh: refuse a folder in which a run was begun, instead of going on with it.
+        force: replace what was begun in the folder.
+        checkpoint_every: seconds between checkpoints.
+        max_time: seconds of training after which the run ends as it is; the same command goes on with it.
+    """
+
+    fresh: bool = False
+    force: bool = False
+    checkpoint_every: float = 30.0
+    max_time: float | None = None
+
+    def __post_init__(self):
+        if not self.checkpoint_every >= 0:
+            raise UsageError(f"--checkpoint-every takes seconds, 0 or more; got {self.checkpoint_every}")
+        if self.max_time is not None and not self.max_time > 0:
+            raise UsageError(f"--max-time takes seconds, above 0; got {self.max_time}")
 
 
 @dataclass(frozen=True, kw_only=True)

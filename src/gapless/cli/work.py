@@ -4,12 +4,14 @@ import re
 from pathlib import Path
 from typing import Any
 
-from gapless.cli.options import Reading
+from gapless.cli.options import Keeping, Reading
 from gapless.cli.output import cards_table, held_out_table, print_json, say
 from gapless.errors import UsageError
 from gapless.settings import Settings
 
-__all__ = ["compare", "inspect", "recipes", "train"]
+__all__ = ["compare", "inspect", "recipes", "train", "verify"]
+
+REPORT = "report.html"
 
 
 def compare(
@@ -18,41 +20,78 @@ def compare(
     reading: Reading,
     settings: Settings,
     output: Path | None,
-    force: bool,
+    keeping: Keeping,
     json: bool,
     budget: str,
     reference: str = "moments",
 ) -> None:
-    """Read, train three models, audit them, write their runs and the report."""
-    from gapless import runs, study
-    from gapless.files import write_json
-    from gapless.report import write_report
+    """Read, train three models, audit them, write their runs and the report; or go on where that stopped."""
+    from gapless import study
+    from gapless.workplaces import claimed
 
     if budget not in ("default", "quick", "none"):
         raise UsageError(f"--audit takes default, quick or none; got {budget!r}")
     if reference not in ("moments", "declared", "gmm", "mixup"):
         raise UsageError(f"--reference takes moments, declared, gmm or mixup; got {reference!r}")
     folder = output or Path("runs") / f"compare-{_stem(source)}"
-    with runs.staged(folder, force=force) as partial:
+    with claimed(folder, fresh=keeping.fresh, force=keeping.force) as place:
         data = _read(source, reading, settings)
-        comparison = study.compare(data, settings=settings, callbacks=lambda name: _callbacks(name, partial / name))
-        for name, run in comparison.runs.items():
-            run.write_into(partial / name)
+        place.begin(study.plan_of(data, settings, recipes=list(study.COMPARED), audit=budget, reference=reference))
+        if place.finished:
+            return _show_finished(folder, json=json)
+        comparison = study.compare(
+            data,
+            settings=settings,
+            callbacks=_callbacks,
+            folder=folder,
+            checkpoint_every=keeping.checkpoint_every,
+        )
         if budget != "none":
             say("auditing the three, and two anchors beside them")
             comparison.audit = study.audit_runs(data, comparison.runs, budget=budget, reference=reference)
-        say("writing the report")
-        write_report(comparison, partial / "report.html")
-        result = {**comparison.to_dict(), "report": str(folder / "report.html"), "folder": str(folder)}
-        write_json(partial / runs.STUDY, result)
+        result = _write_study(comparison, place)
     if json:
         return print_json(result)
-    held_out_table(result["models"])
-    if comparison.audit is not None:
-        cards_table(comparison.audit.cards)
-    print(f"runs:   {', '.join(str(folder / name) for name in comparison.runs)}")
-    print(f"report: {folder / 'report.html'}")
+    _show_study(result, comparison.audit and comparison.audit.cards)
     return None
+
+
+def _write_study(comparison: Any, place: Any) -> dict[str, Any]:
+    """The report and the study's numbers, sealed last."""
+    from gapless.files import write_json, writing
+    from gapless.report import write_report
+    from gapless.workplaces import PLAN, STUDY
+
+    say("writing the report")
+    report = place.folder / REPORT
+    result = {**comparison.to_dict(), "report": str(report), "folder": str(place.folder)}
+    with writing(place.folder):
+        write_report(comparison, report)
+        write_json(place.folder / STUDY, result)
+    place.seal([PLAN, STUDY, REPORT], kind="study")
+    place.tidy()
+    return result
+
+
+def _show_finished(folder: Path, *, json: bool) -> None:
+    from json import loads
+
+    from gapless.workplaces import STUDY
+
+    say(f"a finished study is here: nothing is done again without --force: {folder}")
+    result = {**loads((folder / STUDY).read_text("utf-8")), "report": str(folder / REPORT), "folder": str(folder)}
+    if json:
+        return print_json(result)
+    return _show_study(result, None)
+
+
+def _show_study(result: dict[str, Any], cards: dict[str, Any] | None) -> None:
+    held_out_table(result["models"])
+    if cards:
+        cards_table(cards)
+    folder = Path(result["folder"])
+    print(f"runs:   {', '.join(str(folder / name) for name in result['models'])}")
+    print(f"report: {folder / REPORT}")
 
 
 def train(
@@ -62,35 +101,70 @@ def train(
     reading: Reading,
     settings: Settings,
     output: Path | None,
-    force: bool,
+    keeping: Keeping,
     json: bool,
     watch: bool,
 ) -> None:
-    """Read, train one recipe, write its run folder."""
-    from gapless import runs, study
+    """Read, train one recipe, write its run folder; or go on where that stopped."""
+    from gapless import study
     from gapless.recipes import named_recipe
+    from gapless.workplaces import claimed
 
     named_recipe(recipe)
     folder = output or Path("runs") / f"{recipe}-{_stem(source)}"
-    with runs.staged(folder, force=force) as partial:
+    # Claimed before the data is read: what cannot be written is said at once.
+    with claimed(folder, fresh=keeping.fresh, force=keeping.force, every=keeping.checkpoint_every) as place:
+        if place.finished:
+            say(f"a finished run is here: nothing is done again without --force: {folder}")
         data = _read(source, reading, settings)
-        watched = partial / "watch.jsonl" if watch else None
-        callbacks = _callbacks(recipe, partial)
-        run = study.train(data, recipe=recipe, settings=settings, callbacks=callbacks, watch=watched)
-        run.write_into(partial)
+        run = study.train_in(
+            place,
+            data,
+            recipe=recipe,
+            settings=settings,
+            callbacks=_callbacks(recipe),
+            watch=watch,
+            max_time=keeping.max_time,
+        )
     if json:
         return print_json({"recipe": recipe, "run": str(folder), "held_out": run.held_out, "data": run.data.to_dict()})
     held_out_table({recipe: run.held_out})
+    if not run.complete:
+        print(f"time ran out after epoch {len(run.history)} of {run.settings.epochs}: the same command goes on")
     print(f"run: {folder}")
     return None
 
 
+def verify(folder: Path, *, json: bool) -> None:
+    """Check every file of a run or a study, and of its checkpoints, against what was written.
+
+    Raises:
+        DataError: something is damaged; each file is named.
+    """
+    from gapless.errors import DataError
+    from gapless.verification import verify as found_in
+
+    found = found_in(folder)
+    broken = [f"{name}: {damage}" for name, damages in found.items() for damage in damages]
+    if json:
+        print_json({"folder": str(folder), "whole": not broken, "found": found})
+    else:
+        for name, damages in found.items():
+            print(f"{name:<28} {'; '.join(damages) or 'whole'}")
+    if broken:
+        raise DataError(
+            f"{len(broken)} damaged: {broken[0]}",
+            where=str(folder),
+            fix="restore the folder from a copy; an unfinished run goes on from its newest whole checkpoint",
+        )
+
+
 def inspect(source: str, *, reading: Reading, json: bool) -> None:
     """Print what is in the data, or what a run folder holds."""
-    from gapless import runs
+    from gapless.workplaces import is_ours
 
     folder = Path(source)
-    if source != "digits" and folder.is_dir() and runs.is_ours(folder):
+    if source != "digits" and folder.is_dir() and is_ours(folder):
         return _inspect_run(folder, json=json)
     data = reading.read(source, seed=0)
     if json:
@@ -162,16 +236,14 @@ def _read(source: str, reading: Reading, settings: Settings) -> Any:
     return data
 
 
-def _callbacks(title: str, folder: Path) -> tuple[Any, ...]:
-    from gapless.runs import METRICS
-    from gapless.training import MetricsLog, Progress
+def _callbacks(title: str) -> tuple[Any, ...]:
+    from gapless.training import Progress
 
-    folder.mkdir(exist_ok=True)
-    return Progress(title), MetricsLog(folder / METRICS)
+    return (Progress(title),)
 
 
 def _card(data: Any) -> dict[str, Any]:
-    from gapless.runs import DataCard
+    from gapless.data_card import DataCard
 
     return DataCard.of(data).to_dict()
 

@@ -3,8 +3,11 @@
 import json
 import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from gapless.files import write_atomic, writing
 
 if TYPE_CHECKING:
     from gapless.objectives import Terms
@@ -16,8 +19,8 @@ __all__ = ["Callback", "MetricsLog", "Progress"]
 class Callback:
     """Told of a training run as it goes. To add one: subclass it and write the methods you need."""
 
-    def on_start(self, epochs: int, steps_per_epoch: int) -> None:
-        """Before the first step."""
+    def on_start(self, epochs: int, steps_per_epoch: int, history: Sequence["Epoch"]) -> None:
+        """Before the first step of a session; `history` holds the epochs of earlier ones."""
 
     def on_step(self, step: int, terms: "Terms") -> None:
         """After every optimizer step, counted from 1."""
@@ -30,7 +33,7 @@ class Callback:
 
 
 class MetricsLog(Callback):
-    """Appends one JSON line an epoch to a file.
+    """One JSON line an epoch in a file, those of earlier sessions first.
 
     Args:
         path: the file, `metrics.jsonl` of a run folder.
@@ -39,48 +42,60 @@ class MetricsLog(Callback):
     def __init__(self, path: Path):
         self.path = Path(path)
 
+    def on_start(self, epochs: int, steps_per_epoch: int, history: Sequence["Epoch"]) -> None:
+        with writing(self.path):
+            write_atomic(self.path, "".join(_line(epoch) for epoch in history).encode())
+
     def on_epoch(self, epoch: "Epoch") -> None:
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(epoch.to_dict()) + "\n")
+        with writing(self.path), self.path.open("a", encoding="utf-8") as file:
+            file.write(_line(epoch))
+
+
+def _line(epoch: "Epoch") -> str:
+    return json.dumps(epoch.to_dict()) + "\n"
 
 
 class Progress(Callback):
-    """A progress bar on the standard error with both terms in nats; plain lines where that is no terminal.
+    """A progress bar on the standard error: both terms in nats, effective beta, live features, throughput, time left.
+
+    Where that is no terminal, a few plain lines instead.
 
     Args:
         title: what is trained.
     """
 
     def __init__(self, title: str):
-        self.title = title
+        self.title, self.beta = title, None
         self.bar = None
 
-    def on_start(self, epochs: int, steps_per_epoch: int) -> None:
+    def on_start(self, epochs: int, steps_per_epoch: int, history: Sequence["Epoch"]) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
 
-        self.epochs, self.latest = epochs, "held out: after the first epoch"
+        self.epochs, self.latest = epochs, _terms(history[-1], epochs) if history else "held out: after the first epoch"
+        if history:
+            print(f"{self.title}: going on after epoch {history[-1].epoch} of {epochs}", file=sys.stderr)
         console = Console(stderr=True)
         if console.is_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[terms]}"))
+            columns = (TextColumn("{task.description}"), BarColumn(bar_width=16), TextColumn("{task.fields[terms]}"))
             self.bar = Bar(*columns, TimeRemainingColumn(), console=console)
-            self.task = self.bar.add_task(self.title, total=epochs * steps_per_epoch, terms="")
+            self.task = self.bar.add_task(self.title, total=epochs * steps_per_epoch, terms=self.latest)
             self.bar.start()
 
     def on_step(self, step: int, terms: "Terms") -> None:
+        if "beta" in terms.extras:
+            self.beta = float(terms.extras["beta"])
         if self.bar:
             self.bar.update(self.task, completed=step, terms=self.latest)
 
     def on_epoch(self, epoch: "Epoch") -> None:
-        held = epoch.held_out
-        self.latest = (
-            f"epoch {epoch.epoch}/{self.epochs}  held out: reconstruction {held.reconstruction:.2f}, "
-            f"KL {_nats(held.kl)} nats"
-        )
-        if not self.bar and (epoch.epoch == self.epochs or epoch.epoch % math.ceil(self.epochs / 5) == 0):
+        beta = "" if self.beta is None else f", β {self.beta:.3g}"
+        self.latest = f"{_terms(epoch, self.epochs)}{beta}, {epoch.items_per_second:,.0f} items/s"
+        every = math.ceil(self.epochs / 5)
+        if not self.bar and (epoch.epoch == self.epochs or epoch.epoch % every == 0):
             print(f"{self.title}: {self.latest}  ({epoch.seconds:.0f} s)", file=sys.stderr)
-        if self.bar and epoch.epoch == self.epochs:
+        if self.bar:
             self.bar.update(self.task, terms=self.latest)
 
     def on_end(self) -> None:
@@ -89,5 +104,8 @@ class Progress(Callback):
             self.bar = None
 
 
-def _nats(value: float) -> str:
-    return f"{value:.2f}" if math.isfinite(value) else "∞"
+def _terms(epoch: "Epoch", epochs: int) -> str:
+    held = epoch.held_out
+    kl = f"{held.kl:.2f}" if math.isfinite(held.kl) else "∞"
+    terms = f"held out: reconstruction {held.reconstruction:.2f}, KL {kl} nats"
+    return f"epoch {epoch.epoch}/{epochs}  {terms}, {epoch.live} live"

@@ -1,5 +1,6 @@
 """What a model is worth on given items: both terms of the bound in nats, and what each latent feature carries."""
 
+import itertools
 import math
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -48,6 +49,12 @@ class Evaluation:
         values = {**asdict(self), "elbo": self.elbo}
         return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
 
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Evaluation":
+        """The values that `to_dict` wrote; a KL of None is infinite."""
+        known = {name: values[name] for name in cls.__dataclass_fields__}
+        return cls(**{**known, "kl": math.inf if known["kl"] is None else known["kl"]})
+
 
 @torch.no_grad()
 def evaluate(
@@ -74,8 +81,9 @@ def evaluate(
     Returns:
         Means over items and passes.
     """
-    training = model.training
+    training, learning = model.training, objective.training
     model.eval()
+    objective.eval()
     per_item = torch.zeros(3, len(feed), dtype=torch.float64)
     for number in range(first, first + samples):
         start = 0
@@ -85,6 +93,7 @@ def evaluate(
             per_item[:, start : start + len(x)] += rows.double().cpu() / samples
             start += len(x)
     model.train(training)
+    objective.train(learning)
     loss, reconstruction, kl = per_item.mean(1).tolist()
     return Evaluation(loss, reconstruction, kl, len(feed), _standard_error(per_item[1] + per_item[2]))
 
@@ -128,12 +137,12 @@ class LatentStatistics:
 
 
 @torch.no_grad()
-def latent_statistics(model: Model, feed: Feed) -> LatentStatistics:
-    """Encode all items; the model is left in its mode."""
+def latent_statistics(model: Model, feed: Feed, *, limit: int | None = None) -> LatentStatistics:
+    """Encode all items, or the first `limit`; the model is left in its mode."""
     training = model.training
     model.eval()
     loc, scale, kl, prior = [], [], [], model.prior_distribution()
-    for x in feed.batches(BATCH):
+    for x in itertools.islice(feed.batches(BATCH), limit and math.ceil(limit / BATCH)):
         posterior = model.encode(x)
         loc.append(posterior.mean.cpu())
         scale.append(posterior.stddev.cpu())

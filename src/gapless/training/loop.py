@@ -1,47 +1,51 @@
-"""The loop: batches from memory, one seed, the same objective for training and validation."""
+"""The loop: one seed, batches in an order that is a function of (seed, epoch), a checkpoint whenever it is due."""
 
 import math
+import sys
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
+from gapless import interrupts
 from gapless.data import Feed
-from gapless.errors import Diverged
+from gapless.errors import DataError, Diverged, Interrupted
 from gapless.model import Model
-from gapless.objectives import Objective, Terms
-from gapless.randomness import generator
+from gapless.objectives import Objective
 from gapless.settings import Settings
 from gapless.training.callbacks import Callback
-from gapless.training.evaluation import Evaluation, evaluate
+from gapless.training.checkpoints import Checkpoints
+from gapless.training.course import Course
+from gapless.training.evaluation import Evaluation, evaluate, latent_statistics
+from gapless.training.records import Epoch, best_epoch
+from gapless.training.stopping import should_stop
 
-__all__ = ["Epoch", "best_epoch", "fit"]
+__all__ = ["Epoch", "Saving", "best_epoch", "fit", "is_complete"]
+
+LIVE_ITEMS = 2_000
 
 
 @dataclass(frozen=True)
-class Epoch:
-    """What one epoch measured; all values in nats per example.
+class Saving:
+    """Where and how a run is saved as it goes, and when it must end.
 
     Attributes:
-        epoch: counted from 1.
-        step: optimizer steps taken so far.
-        seconds: wall-clock seconds since training began, validation included.
-        train: means of loss, reconstruction and kl over the epoch's steps, while the weights moved.
-        held_out: the same objective on the held-out items, after the epoch.
+        checkpoints: where checkpoints go; None saves nothing.
+        identity: what the run is; a checkpoint of another run is refused.
+        facts: plain data kept with every checkpoint.
+        max_time: seconds of training in this session, None for no limit; the run can be taken up again.
+        stop: asked after every step; True saves and raises `Interrupted`.
+        say: what to do with a remark.
     """
 
-    epoch: int
-    step: int
-    seconds: float
-    train: Evaluation
-    held_out: Evaluation
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data; infinite values become None."""
-        return {**asdict(self), "train": self.train.to_dict(), "held_out": self.held_out.to_dict()}
+    checkpoints: Checkpoints | None = None
+    identity: str = ""
+    facts: dict[str, Any] = field(default_factory=dict)
+    max_time: float | None = None
+    stop: Callable[[], bool] = field(default=interrupts.asked)
+    say: Callable[[str], None] = field(default=lambda text: print(text, file=sys.stderr))
 
 
 def fit(
@@ -52,124 +56,171 @@ def fit(
     *,
     settings: Settings,
     callbacks: Sequence[Callback] = (),
+    saving: Saving | None = None,
 ) -> list[Epoch]:
     """Train a model in place; it ends with the weights of the epoch whose held-out loss was lowest.
 
-    The order of the data is a function of (seed, epoch) and the noise of (seed, step): on one device, with one number
-    of threads and one version of torch, two runs end in the same bits.
+    The order of the data is a function of (seed, epoch) and the noise of (seed, step): on one kind of machine, with
+    one number of threads and one version of torch, two runs end in the same bits, and so does a run that was killed
+    and taken up again from a checkpoint.
 
     Args:
         model: the model; it ends in evaluation mode.
         objective: what is minimised.
         train: training items.
         held_out: items for validation only.
-        settings: epochs, batch size, learning rate and seed are used here.
+        settings: how to train.
         callbacks: told of every step and epoch.
+        saving: where it is saved and when it must end; by default nothing is saved.
 
     Returns:
-        One record an epoch.
+        One record an epoch, those of earlier sessions included.
 
     Raises:
         Diverged: a term became infinite or not a number; the message names the step and the term.
+        Interrupted: `saving.stop` asked for it; the last step is saved.
+        StorageError: a checkpoint could not be written; the older ones are whole.
     """
-    parameters = [*model.parameters(), *objective.parameters()]
-    optimizer = torch.optim.Adam(parameters, lr=settings.learning_rate, fused=settings.device != "mps")
-    epochs, started, history = settings.epochs_for(len(train)), time.monotonic(), []
+    saving = saving or Saving()
     per_epoch = math.ceil(len(train) / settings.batch_size)
-    best: list[dict[str, Tensor]] = []
+    course = Course(model, objective, settings, epochs=settings.epochs_for(len(train)), per_epoch=per_epoch)
+    session = _Session(course, train, held_out, tuple(callbacks), saving)
+    session.resume()
+    # Without checkpoints there is nothing to save: a signal ends the process where it is.
+    with _told(callbacks, course), interrupts.deferred() if saving.checkpoints else nullcontext():
+        session.run()
+    course.keep_best()
+    model.eval()
+    return course.history
+
+
+def is_complete(losses: Sequence[float], settings: Settings, items: int) -> bool:
+    """Whether training ended as planned: all epochs, or the held-out loss stopped falling.
+
+    Args:
+        losses: held-out losses of the epochs so far.
+        settings: how it was trained.
+        items: training items.
+    """
+    return len(losses) == settings.epochs_for(items) or should_stop(losses, settings.patience)
+
+
+@contextmanager
+def _told(callbacks: Sequence[Callback], course: Course) -> Iterator[None]:
     try:
         for callback in callbacks:
-            callback.on_start(epochs, per_epoch)
-        for epoch in range(1, epochs + 1):
-            seen = _one_epoch(model, objective, train, optimizer, settings, epoch, (epoch - 1) * per_epoch, callbacks)
-            step = epoch * per_epoch
-            validated = _validate(model, objective, held_out, settings, epoch, step)
-            history.append(Epoch(epoch, step, time.monotonic() - started, seen, validated))
-            if best_epoch(history) is history[-1]:
-                best = [_copied(module) for module in (model, objective)]
-            for callback in callbacks:
-                callback.on_epoch(history[-1])
+            callback.on_start(course.epochs, course.per_epoch, course.history)
+        yield
     finally:
         for callback in callbacks:
             callback.on_end()
-    for module, state in zip((model, objective), best, strict=True):
-        module.load_state_dict(state)
-    model.eval()
-    return history
 
 
-def _copied(module: torch.nn.Module) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in module.state_dict().items()}
+class _Session:
+    """One process's share of a training run."""
 
+    def __init__(self, course: Course, train: Feed, held_out: Feed, callbacks: tuple[Callback, ...], saving: Saving):
+        self.course, self.train, self.held_out = course, train, held_out
+        self.callbacks, self.saving = callbacks, saving
+        self.started, self.before, self.saved = time.monotonic(), 0.0, -1
 
-def best_epoch(history: Sequence[Epoch]) -> Epoch:
-    """The first epoch of lowest held-out loss, the trained objective: the one whose weights are kept."""
-    return min(history, key=lambda epoch: epoch.held_out.loss)
+    @property
+    def seconds(self) -> float:
+        """Seconds of training, those of earlier sessions included."""
+        return self.before + time.monotonic() - self.started
 
+    @property
+    def out_of_time(self) -> bool:
+        limit = self.saving.max_time
+        return limit is not None and time.monotonic() - self.started >= limit
 
-def _one_epoch(
-    model: Model,
-    objective: Objective,
-    train: Feed,
-    optimizer: torch.optim.Optimizer,
-    settings: Settings,
-    epoch: int,
-    step: int,
-    callbacks: Sequence[Callback],
-) -> Evaluation:
-    """Every training item once, in the order of (seed, epoch); means over the epoch while the weights moved."""
-    model.train()
-    sums = torch.zeros(3, dtype=torch.float64)
-    for positions in train.order(settings.seed, epoch).split(settings.batch_size):
-        x = train.batch(positions)
-        terms = objective(model, x, step=step, generator=generator(settings.seed, "noise", step))
-        step += 1
-        check_finite(terms, objective, where=f"step {step} (epoch {epoch}) of training")
-        optimizer.zero_grad()
-        terms.loss.backward()
-        optimizer.step()
-        sums += len(x) * _means(terms)
-        for callback in callbacks:
-            callback.on_step(step, terms)
-    return Evaluation(*(sums / len(train)).tolist(), items=len(train))
+    def resume(self) -> None:
+        checkpoints = self.saving.checkpoints
+        snapshot = checkpoints.newest() if checkpoints else None
+        if snapshot is None:
+            return
+        if snapshot.record.get("identity") != self.saving.identity:
+            raise DataError(
+                "the newest checkpoint belongs to another run",
+                where=str(checkpoints and checkpoints.folder),
+                fix="choose another -o, or start again with --fresh --force",
+            )
+        self.course.restore(snapshot)
+        for remark in (*checkpoints.remarks, *_changes(snapshot.record, self.saving.facts)):  # pyright: ignore
+            self.saving.say(f"note: {remark}")
+        self.before, self.saved = float(snapshot.record["seconds"]), snapshot.step
 
+    def run(self) -> None:
+        """All that is left, or as much as time allows."""
+        course = self.course
+        while not is_complete([e.held_out.loss for e in course.history], course.settings, len(self.train)):
+            if not self._steps():
+                break
+            self._close_epoch()
+            if self._pause():
+                break
+        if self.saving.checkpoints and self.saved != course.step:
+            self._save()
 
-def check_finite(terms: Terms, objective: Objective, *, where: str) -> None:
-    """Stop at a loss that is not finite.
+    def _steps(self) -> bool:
+        """The rest of the epoch; False where time ran out before its end."""
+        course = self.course
+        course.model.train()
+        course.objective.train()
+        self.epoch_began, self.items = time.monotonic(), 0
+        stream = self.train.stream(course.settings.seed, course.epoch, course.settings.batch_size, start=course.batch)
+        for _, x in stream:
+            terms = course.advance(x)
+            self.items += len(x)
+            for callback in self.callbacks:
+                callback.on_step(course.step, terms)
+            if course.batch and self._pause():  # the last step of an epoch is saved with its validation
+                return False
+        return True
 
-    Raises:
-        Diverged: it names the place and the first term that is not finite.
-    """
-    if math.isfinite(terms.loss.item()):
-        return
-    weighted = {
-        "reconstruction": (getattr(objective, "reconstruction", 1.0), terms.reconstruction),
-        "KL": (getattr(objective, "regularization", 1.0), terms.regularization),
-    }
-    guilty = [name for name, (weight, term) in weighted.items() if weight and not torch.isfinite(term).all()]
-    term = guilty[0] if guilty else "loss"
-    bad = int((~torch.isfinite(weighted[term][1])).sum()) if guilty else 0
-    count = f" for {bad} of {len(terms.reconstruction)} items" if guilty else ""
-    raise Diverged(
-        f"the {term} is not finite{count}: training stopped",
-        where=f"{where}, term {term}",
-        fix="lower --learning-rate (a tenth of it), or look for extreme values with `gapless inspect`",
-    )
+    def _pause(self) -> bool:
+        """Between two steps: save if it is due or all ends here; True when time has run out."""
+        stop, late = self.saving.stop(), self.out_of_time
+        if self.saving.checkpoints and (stop or late or self.saving.checkpoints.due):
+            folder = self._save()
+            if stop:
+                raise Interrupted(f"stopped at {self.course.place}; all of it is saved in {folder}")
+        return late
 
-
-def _validate(
-    model: Model, objective: Objective, held_out: Feed, settings: Settings, epoch: int, step: int
-) -> Evaluation:
-    result = evaluate(model, objective, held_out, seed=settings.seed, step=step)
-    if not math.isfinite(result.loss):
-        raise Diverged(
-            "the loss of the held-out items is not finite: training stopped",
-            where=f"step {step} (validation after epoch {epoch}), term loss",
-            fix="lower --learning-rate (a tenth of it), or look for extreme values with `gapless inspect`",
+    def _save(self) -> Path:
+        assert self.saving.checkpoints is not None
+        self.saved = self.course.step
+        return self.saving.checkpoints.save(
+            self.course.snapshot(seconds=self.seconds, identity=self.saving.identity, **self.saving.facts)
         )
-    return result
+
+    def _close_epoch(self) -> None:
+        course = self.course
+        number, rate = course.step // course.per_epoch, self.items / max(time.monotonic() - self.epoch_began, 1e-9)
+        seen = Evaluation(*(course.sums / len(self.train)).tolist(), items=len(self.train))
+        with course.average.swapped() if course.average else nullcontext():
+            validated, live = self._validate(number)
+            record = Epoch(number, course.step, self.seconds, rate, live, seen, validated)
+            course.close_epoch(record)
+        for callback in self.callbacks:
+            callback.on_epoch(record)
+
+    def _validate(self, number: int) -> tuple[Evaluation, int]:
+        course = self.course
+        result = evaluate(course.model, course.objective, self.held_out, seed=course.settings.seed, step=course.steps)
+        if not math.isfinite(result.loss):
+            raise Diverged(
+                "the loss of the held-out items is not finite: training stopped",
+                where=f"step {course.step} (validation after epoch {number}), term loss",
+                fix="lower --learning-rate (a tenth of it), or look for extreme values with `gapless inspect`",
+            )
+        statistics = latent_statistics(course.model, self.held_out, limit=LIVE_ITEMS)
+        return result, int(statistics.live.sum())
 
 
-def _means(terms: Terms) -> Tensor:
-    columns = (terms.loss.detach(), terms.reconstruction.detach().mean(), terms.regularization.detach().mean())
-    return torch.stack(columns).double().cpu()
+def _changes(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What differs between the machine of a checkpoint and this one, where bits may depend on it."""
+    names = ("torch", "machine", "threads", "device")
+    before, after = then.get("environment", {}), now.get("environment", {})
+    changed = [f"{n} {before[n]} -> {after[n]}" for n in names if n in before and n in after and before[n] != after[n]]
+    return [f"going on elsewhere ({', '.join(changed)}): the last bits may differ"] if changed else []

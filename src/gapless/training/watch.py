@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import torch
 
 from gapless.audit.completeness import Isolation
 from gapless.data import Feed
+from gapless.files import write_atomic
 from gapless.model import Model
 from gapless.training.callbacks import Callback
 from gapless.training.evaluation import latent_statistics
@@ -46,6 +48,13 @@ class Watch(Callback):
 
     def __post_init__(self):
         self.most_live, self.dead_epochs, self.announced = 0, 0, False
+
+    def on_start(self, epochs: int, steps_per_epoch: int, history: Sequence["Epoch"]) -> None:
+        """Keep the lines of the epochs that count, when training goes on from a checkpoint."""
+        if self.path is None or not self.path.is_file():
+            return
+        lines = self.path.read_text("utf-8").splitlines(keepends=True)[: len(history)]
+        write_atomic(self.path, "".join(lines).encode())
 
     def on_epoch(self, epoch: "Epoch") -> None:
         statistics = latent_statistics(self.model, self.held_out)

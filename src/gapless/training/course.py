@@ -1,0 +1,185 @@
+"""A training run between two steps: what a step changes, and what a checkpoint must hold."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gapless import schedules
+from gapless.errors import DataError, Diverged, OutOfMemory
+from gapless.model import Model
+from gapless.objectives import Objective, Terms
+from gapless.randomness import generator
+from gapless.settings import Settings
+from gapless.training import optimizers
+from gapless.training.averaging import Average
+from gapless.training.checkpoints import Snapshot
+from gapless.training.records import Epoch, best_epoch
+
+__all__ = ["Course", "check_finite"]
+
+SUMMED = 3  # loss, reconstruction, KL
+
+
+class Course:
+    """A model on its way: weights, moments, averages, the best weights so far, and what was measured.
+
+    Args:
+        model: the model.
+        objective: what is minimised.
+        settings: how.
+        epochs: passes over the training items, in all.
+        per_epoch: optimizer steps an epoch.
+    """
+
+    def __init__(self, model: Model, objective: Objective, settings: Settings, *, epochs: int, per_epoch: int):
+        self.model, self.objective, self.settings = model, objective, settings
+        self.epochs, self.per_epoch, self.steps = epochs, per_epoch, epochs * per_epoch
+        self.parameters = [p for module in (model, objective) for p in module.parameters()]
+        self.optimizer = optimizers.make(settings.optimizer, self.parameters, weight_decay=settings.weight_decay)
+        self.average = None if settings.ema is None else Average(model, settings.ema)
+        self.step, self.history, self.best = 0, list[Epoch](), dict[str, Tensor]()
+        self.sums = torch.zeros(SUMMED, dtype=torch.float64)
+        objective.plan(self.steps)
+
+    @property
+    def epoch(self) -> int:
+        """The epoch under way, counted from 1."""
+        return self.step // self.per_epoch + 1
+
+    @property
+    def batch(self) -> int:
+        """Batches of the epoch under way that are done."""
+        return self.step % self.per_epoch
+
+    @property
+    def place(self) -> str:
+        """Where it is, in words."""
+        return f"step {self.step} (epoch {min(self.epoch, self.epochs)} of {self.epochs})"
+
+    def advance(self, x: Tensor) -> Terms:
+        """One optimizer step on a batch in model units.
+
+        Raises:
+            Diverged: a term is not finite; nothing was changed.
+            OutOfMemory: the batch does not fit.
+        """
+        try:
+            terms = self._gradients(x)
+            if self.settings.clip is not None:
+                nn.utils.clip_grad_norm_(self.parameters, self.settings.clip, error_if_nonfinite=False)
+            self.optimizer.step(schedules.learning_rate(self.settings, self.step, self.steps))
+        except RuntimeError as error:
+            raise _explained(error, self.place, len(x)) from error
+        self.step += 1
+        if self.average is not None:
+            self.average.update()
+        self.sums += len(x) * _means(terms)
+        return terms
+
+    def _gradients(self, x: Tensor) -> Terms:
+        noise = generator(self.settings.seed, "noise", self.step)
+        terms = self.objective(self.model, x, step=self.step, generator=noise)
+        check_finite(terms, self.objective, where=f"step {self.step + 1} (epoch {self.epoch}) of training")
+        terms.loss.backward()
+        return terms
+
+    def close_epoch(self, epoch: Epoch) -> None:
+        """Keep what an epoch measured, and its weights if they are the best so far."""
+        self.history.append(epoch)
+        self.sums.zero_()
+        if not self.objective.comparable or best_epoch(self.history) is epoch:
+            self.best = {name: value.detach().clone() for name, value in self._weights().items()}
+
+    def keep_best(self) -> None:
+        """End with the weights of the lowest held-out loss, or the last where losses cannot be compared."""
+        if not self.best:
+            self.best = self._weights()
+        for prefix, module in self._modules().items():
+            module.load_state_dict(_under(self.best, prefix))
+
+    def snapshot(self, **facts: Any) -> Snapshot:
+        """Everything there is, to go on from; `facts` are kept with it."""
+        tensors = {
+            **self._weights(),
+            **_prefixed("optimizer.", self.optimizer.state()),
+            **_prefixed("best.", self.best),
+            **({} if self.average is None else _prefixed("average.", self.average.state())),
+            "sums": self.sums,
+        }
+        history = [epoch.to_dict() for epoch in self.history]
+        return Snapshot(tensors, {"step": self.step, "history": history, **facts})
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go on from a snapshot.
+
+        Raises:
+            DataError: it belongs to another model or objective.
+        """
+        tensors = snapshot.tensors
+        try:
+            for prefix, module in self._modules().items():
+                module.load_state_dict(_under(tensors, prefix))
+            self.optimizer.load(_under(tensors, "optimizer."))
+            if self.average is not None:
+                self.average.load(_under(tensors, "average."))
+            self.best, self.sums = _under(tensors, "best."), tensors["sums"].clone()
+        except (RuntimeError, KeyError, ValueError) as error:
+            first = str(error).splitlines()[0]
+            raise DataError(f"the checkpoint belongs to another model: {first}", fix="--fresh --force") from error
+        self.step = snapshot.step
+        self.history = [Epoch.from_dict(values) for values in snapshot.record["history"]]
+        self.objective.plan(self.steps)
+
+    def _modules(self) -> dict[str, nn.Module]:
+        return {"model.": self.model, "objective.": self.objective}
+
+    def _weights(self) -> dict[str, Tensor]:
+        parts = (_prefixed(prefix, module.state_dict()) for prefix, module in self._modules().items())
+        return {name: value for part in parts for name, value in part.items()}
+
+
+def _prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {prefix + name: value for name, value in tensors.items()}
+
+
+def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def check_finite(terms: Terms, objective: Objective, *, where: str) -> None:
+    """Stop at a loss that is not finite.
+
+    Raises:
+        Diverged: it names the place and the first term that is not finite.
+    """
+    if math.isfinite(terms.loss.item()):
+        return
+    weighted = {
+        "reconstruction": (getattr(objective, "reconstruction", 1.0), terms.reconstruction),
+        "KL": (getattr(objective, "regularization", 1.0), terms.regularization),
+    }
+    guilty = [name for name, (weight, term) in weighted.items() if weight and not torch.isfinite(term).all()]
+    term = guilty[0] if guilty else "loss"
+    bad = int((~torch.isfinite(weighted[term][1])).sum()) if guilty else 0
+    count = f" for {bad} of {len(terms.reconstruction)} items" if guilty else ""
+    raise Diverged(
+        f"the {term} is not finite{count}: training stopped",
+        where=f"{where}, term {term}",
+        fix="lower --learning-rate (a tenth of it), or look for extreme values with `gapless inspect`",
+    )
+
+
+def _means(terms: Terms) -> Tensor:
+    columns = (terms.loss.detach(), terms.reconstruction.detach().mean(), terms.regularization.detach().mean())
+    return torch.stack(columns).double().cpu()
+
+
+def _explained(error: RuntimeError, place: str, batch: int) -> Exception:
+    """What torch says when memory runs out, said so that it can be acted on; any other error is itself."""
+    text = str(error).lower()
+    if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in text or "out of memory" in text:
+        smaller = f"use --batch-size {max(1, batch // 2)}, or --accumulate 2 for the same steps in halves"
+        return OutOfMemory("there is not enough memory for a batch", where=f"{place}, {batch} items", fix=smaller)
+    return error
