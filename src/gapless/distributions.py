@@ -110,6 +110,9 @@ class DiagonalNormal(_Summed):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density in nats, summed over the event: shape (*batch,)."""
+        if self.scale.dim() == 0:  # one scale for all: it is applied to sums
+            squares = self._sum((value - self.loc).square())
+            return -0.5 * squares / self.scale.square() - self.event_shape.numel() * (self.scale.log() + _HALF_LOG_2PI)
         standardised = (value - self.loc) / self.scale
         return -self._sum(0.5 * standardised.square() + self.scale.log() + _HALF_LOG_2PI)
 
@@ -204,6 +207,8 @@ class Bernoulli(_Summed):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-probability in nats, summed over the event: shape (*batch,)."""
+        if value.shape == self.logits.shape and value.dtype == self.logits.dtype:  # the same in one pass
+            return -self._sum(functional.binary_cross_entropy_with_logits(self.logits, value, reduction="none"))
         return self._sum(value * self.logits - functional.softplus(self.logits))
 
     def entropy(self) -> Tensor:

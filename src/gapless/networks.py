@@ -5,6 +5,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -143,7 +144,7 @@ class ConvolutionalEncoder(Network):
         )
 
     def forward(self, x: Float[Tensor, " batch *inputs"]) -> Float[Tensor, " batch *outputs"]:
-        return self.layers(x).unflatten(1, self.outputs)
+        return self.layers(_channels_last(x)).unflatten(1, self.outputs)
 
 
 class ConvolutionalDecoder(Network):
@@ -178,7 +179,7 @@ class ConvolutionalDecoder(Network):
         layers: list[nn.Module] = [
             nn.Flatten(),
             nn.Linear(math.prod(self.inputs), inner[0] * math.prod(sizes[0])),
-            nn.Unflatten(1, (inner[0], *sizes[0])),
+            _Image((inner[0], *sizes[0])),
         ]
         for level, (before, after) in enumerate(zip(inner, (*inner[1:], out), strict=True)):
             layers += [_Residual(_convolution, before, activation) for _ in range(blocks)] + [_activation(activation)]
@@ -192,7 +193,18 @@ class ConvolutionalDecoder(Network):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Float[Tensor, " batch *inputs"]) -> Float[Tensor, " batch *outputs"]:
-        return self.layers(x).reshape(-1, *self.outputs)
+        return self.layers(x).contiguous().reshape(-1, *self.outputs)
+
+
+class _Image(nn.Module):
+    """Rows of features to images of a shape."""
+
+    def __init__(self, shape: tuple[int, ...]):
+        super().__init__()
+        self.shape = shape
+
+    def forward(self, h: Tensor) -> Tensor:
+        return _channels_last(h.unflatten(1, self.shape))
 
 
 class _Residual(nn.Module):
@@ -206,6 +218,18 @@ class _Residual(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         return h + self.body(h)
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    """The same images with the channels innermost in memory: convolutions are faster so, and keep it up to the end.
+
+    Only the values change their place: the weights stay as they are, so nothing saved depends on it.
+    """
+    if x.device.type not in ("cpu", "cuda"):
+        return x
+    if x.shape[1] == 1:  # both orders are one, and torch would take it for the other
+        return x.reshape(len(x), *x.shape[2:], 1).permute(0, 3, 1, 2)
+    return x.contiguous(memory_format=torch.channels_last)
 
 
 def _convolution(before: int, after: int) -> nn.Conv2d:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from gapless import interrupts
 from gapless.errors import GaplessError
+from gapless.machine import before_torch
 
 __all__ = ["main"]
 
@@ -24,9 +25,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     interrupts.take()  # before torch is imported: half of a short run is that import
     arguments = list(sys.argv[1:] if argv is None else argv)
     arguments, debug = _take_debug(arguments)
-    # Threads of OpenMP wait at barriers by spinning, which on a busy machine costs several times the work; it must be
-    # said before torch is loaded.
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    before_torch()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,0 +1,168 @@
+"""What is computed in fewer passes or another layout is the plain formula: values and gradients."""
+
+import copy
+import math
+
+import pytest
+import torch
+from torch.nn import functional
+
+from gapless import networks, recipes
+from gapless.distributions import Bernoulli, DiagonalNormal
+
+F32 = torch.finfo(torch.float32).eps
+
+
+def plain_bernoulli(logits, x):
+    return (x * logits - functional.softplus(logits)).flatten(1).sum(-1)
+
+
+def plain_normal(loc, scale, x):
+    scale = scale.expand_as(loc)
+    return -(0.5 * ((x - loc) / scale).square() + scale.log() + 0.5 * math.log(2 * math.pi)).flatten(1).sum(-1)
+
+
+def gradients(value, leaves):
+    weights = torch.linspace(0.5, 2.0, len(value), dtype=value.dtype)
+    return torch.autograd.grad((weights * value).sum(), leaves)
+
+
+def leaf(values):
+    return values.clone().requires_grad_()
+
+
+@pytest.mark.parametrize("spread", [1.0, 30.0])
+def test_bernoulli_is_the_plain_formula_with_gradients(spread, ledger):
+    logits, x = torch.randn(7, 3, 9, dtype=torch.float64) * spread, torch.rand(7, 3, 9, dtype=torch.float64)
+    ours, theirs = leaf(logits), leaf(logits)
+    mine = Bernoulli(ours, event_dims=2).log_prob(x)
+    reference = plain_bernoulli(theirs, x)
+    worst = (mine - reference).abs().max()
+    # torch cuts softplus at 20: exp(-20) a value, 27 values an item.
+    ledger(
+        "Bernoulli.log_prob", f"one pass, logits of spread {spread:g}", oracle="x l - softplus(l)", truth=0,
+        measured=worst, tolerance=27 * 2.1e-9, why="torch cuts softplus at 20",
+    )  # fmt: skip
+    (a,), (b,) = gradients(mine, [ours]), gradients(reference, [theirs])
+    assert torch.allclose(a, b, atol=2 * 2.1e-9)
+    logits32 = leaf(logits.float())
+    single = Bernoulli(logits32, event_dims=2).log_prob(x.float())
+    size = (x * logits).abs().flatten(1).sum(-1) + functional.softplus(logits).flatten(1).sum(-1)
+    assert ((single.double() - reference).abs() <= 8 * F32 * size + 1e-6).all()
+
+
+def test_bernoulli_with_values_of_another_shape_or_type_falls_back():
+    logits, x = torch.randn(4, 6), torch.rand(4, 6)
+    q = Bernoulli(logits)
+    repeated = q.log_prob(x.expand(3, 4, 6))
+    assert torch.allclose(repeated, q.log_prob(x).expand(3, 4), rtol=1e-6, atol=1e-5)
+    assert torch.allclose(q.log_prob(x[0]), plain_bernoulli(logits, x[:1]), rtol=1e-6, atol=1e-5)
+    assert q.log_prob(x.double()).dtype == torch.float64
+
+
+def test_bernoulli_has_second_derivatives_and_derivatives_by_the_value():
+    logits, x = torch.randn(3, 4, dtype=torch.float64), torch.rand(3, 4, dtype=torch.float64)
+    density = lambda logits, v: Bernoulli(logits).log_prob(v)  # noqa: E731
+    assert torch.autograd.gradgradcheck(density, (leaf(logits), leaf(x)))
+
+
+@pytest.mark.parametrize("scale", [0.01, 0.7, 40.0])
+def test_a_normal_with_one_scale_is_the_plain_formula_with_gradients(scale, ledger):
+    loc, x = torch.randn(2, 7, 3, 9, dtype=torch.float64)
+    ours, theirs = ((leaf(loc), leaf(torch.tensor(scale, dtype=torch.float64)), leaf(x)) for _ in range(2))
+    mine = DiagonalNormal(*ours[:2], event_dims=2).log_prob(ours[2])
+    reference = plain_normal(*theirs)
+    ledger(
+        "DiagonalNormal.log_prob", f"one scale {scale:g} for sums, relative", oracle="the plain formula", truth=0,
+        measured=((mine - reference) / reference).abs().max(), tolerance=1e-13, why="rounding",
+    )  # fmt: skip
+    for a, b in zip(gradients(mine, ours), gradients(reference, theirs), strict=True):
+        assert torch.allclose(a, b, rtol=1e-10, atol=1e-10)
+
+
+def test_one_scale_with_no_event_axes_and_with_samples():
+    loc, scale = torch.randn(4, 3), torch.tensor(0.3)
+    z = torch.randn(5, 4, 3)
+    ours, full = (DiagonalNormal(loc, s, event_dims=0).log_prob(z) for s in (scale, scale.expand(4, 3)))
+    assert torch.allclose(ours, full, rtol=1e-5, atol=1e-5)
+
+
+def plain_copy(network):
+    """The same network with weights shared by value and every layer as torch has it."""
+    layers = copy.deepcopy(network.layers)
+    for name, layer in layers.named_children():
+        if isinstance(layer, networks._Image):
+            setattr(layers, name, torch.nn.Unflatten(1, layer.shape))
+    return layers
+
+
+CONVOLUTIONAL = {
+    "encoder, grey": (lambda: networks.ConvolutionalEncoder((1, 28, 28), (6,)), (1, 28, 28)),
+    "encoder, colour, odd": (lambda: networks.ConvolutionalEncoder((3, 17, 5), (2, 3), blocks=1), (3, 17, 5)),
+    "decoder, grey": (lambda: networks.ConvolutionalDecoder((6,), (1, 28, 28)), (6,)),
+    "decoder, two images": (lambda: networks.ConvolutionalDecoder((4,), (2, 3, 17, 5), blocks=1), (4,)),
+    "decoder, one channel inside": (lambda: networks.ConvolutionalDecoder((4,), (3, 9, 6), channels=(4, 1)), (4,)),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", CONVOLUTIONAL)
+def test_channels_last_changes_the_layout_and_nothing_else(name, dtype):
+    make, shape = CONVOLUTIONAL[name]
+    network = make().to(dtype)
+    plain = plain_copy(network)
+    x, same = (leaf(torch.randn(5, *shape, generator=torch.Generator().manual_seed(1)).to(dtype)) for _ in range(2))
+    ours, theirs = network(x), plain(same)
+    theirs = theirs.reshape(ours.shape)
+    assert ours.is_contiguous()
+    # A sum of n products differs by its order within n eps of its size; the sizes here are below 10, n below 1e4.
+    tolerance = 1e-3 if dtype == torch.float32 else 1e-11
+    assert torch.allclose(ours, theirs, rtol=tolerance, atol=tolerance)
+    weights = torch.randn(ours.shape, generator=torch.Generator().manual_seed(2)).to(dtype)
+    mine = torch.autograd.grad((weights * ours).sum(), [x, *network.parameters()])
+    reference = torch.autograd.grad((weights * theirs).sum(), [same, *plain.parameters()])
+    for a, b in zip(mine, reference, strict=True):
+        assert torch.allclose(a, b, rtol=tolerance, atol=tolerance * b.abs().max())
+
+
+def test_activations_are_channels_last_and_weights_as_they_were():
+    seen = []
+    for make, shape in (CONVOLUTIONAL["encoder, grey"], CONVOLUTIONAL["decoder, grey"]):
+        network = make()
+        for layer in network.modules():
+            if isinstance(layer, (torch.nn.Conv2d, torch.nn.ConvTranspose2d)):
+                layer.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
+        network(torch.rand(5, *shape))
+        assert all(value.is_contiguous() for value in network.state_dict().values())
+    assert len(seen) == 4
+    assert all(value.is_contiguous(memory_format=torch.channels_last) for value in seen)
+    assert all(value.stride(1) == 1 for value in seen)
+
+
+def test_names_of_the_weights_are_those_of_the_first_runs_written():
+    model, _ = recipes.build("vae", (1, 8, 8), latent=2, network="convolutional", channels=(4, 6))
+    assert [name for name in model.state_dict() if name.startswith("decoder")] == [
+        f"decoder.layers.{number}.{kind}" for number in (1, 4, 6) for kind in ("weight", "bias")
+    ]
+
+
+@pytest.mark.parametrize("name", recipes.RECIPES)
+@pytest.mark.parametrize("network", ["mlp", "convolutional"])
+@pytest.mark.parametrize("likelihood", ["Bernoulli", "Normal", "NormalWithOptimalScale", "NormalWithLearnedScale"])
+def test_every_recipe_has_the_plain_paths_loss_and_gradients(name, network, likelihood, monkeypatch):
+    sizes = {"latent": 3, "network": network, "hidden": (16,), "channels": (4, 6), "likelihood": likelihood}
+    x = torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(0)).double()
+    found = []
+    for plain in (False, True):
+        with monkeypatch.context() as patch:
+            if plain:
+                patch.setattr(networks, "_channels_last", lambda h: h)
+                patch.setattr(Bernoulli, "log_prob", lambda self, v: plain_bernoulli(self.logits, v))
+                patch.setattr(DiagonalNormal, "log_prob", lambda self, v: plain_normal(self.loc, self.scale, v))
+            model, objective = recipes.build(name, (1, 8, 8), **sizes)
+            terms = objective.double()(model.double(), x, generator=torch.Generator().manual_seed(1))
+            terms.loss.backward()
+            grads = [p.grad for p in model.parameters() if p.grad is not None]
+            found.append((terms.loss.detach(), terms.reconstruction.detach(), *grads))
+    assert len(found[0]) == len(found[1]) > 4
+    assert all(torch.allclose(a, b, rtol=1e-9, atol=1e-8) for a, b in zip(*found, strict=True))
