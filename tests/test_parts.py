@@ -26,7 +26,10 @@ CASES = {
         "NormalWithLearnedScale": lambda: likelihoods.NormalWithLearnedScale((2, 3, 4)),
         "NormalWithOptimalScale": lambda: likelihoods.NormalWithOptimalScale(0.9),
     },
-    objectives: {"ELBO": lambda: objectives.ELBO(1.0, 0.5, samples=2)},
+    objectives: {
+        "ELBO": lambda: objectives.ELBO(1.0, 0.5, samples=2, schedule="cyclic", warmup=0.4, cycles=3, free_bits=0.1),
+        "GECO": lambda: objectives.GECO(20.0, rate=0.1, memory=0.9, samples=2).eval(),  # training moves its multiplier
+    },
 }
 ALL = [(module, name) for module, cases in CASES.items() for name in cases]
 EVENT = (2, 3, 4)

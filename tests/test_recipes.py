@@ -1,16 +1,21 @@
+import math
+
 import pytest
 import torch
 
 from gapless import networks, posteriors, recipes
 from gapless.errors import UsageError
+from gapless.settings import KL_OPTIONS, Settings
 
 
 @pytest.mark.parametrize("name", recipes.RECIPES)
 def test_every_recipe_takes_a_step(name):
-    model, objective = recipes.build(name, (1, 6, 6), latent=3, hidden=(16,))
+    options = {"target": 10.0} if name == "geco" else {}
+    model, objective = recipes.build(name, (1, 6, 6), latent=3, hidden=(16,), options=options)
+    objective.eval()  # the multiplier of geco stays where it is
     x = torch.rand(8, 1, 6, 6)
     before = objective(model, x, generator=torch.Generator().manual_seed(0)).loss
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-6 if name == "capacity-vae" else 1e-3)
     before.backward()
     optimizer.step()
     after = objective(model, x, generator=torch.Generator().manual_seed(0)).loss
@@ -46,6 +51,81 @@ def test_an_autoencoder_is_a_point_and_weights():
     assert (objective.reconstruction, objective.regularization) == (1, 0)
     assert recipes.build("kl-only", (5,))[1].reconstruction == 0
     assert recipes.build("beta-vae", (5,), options={"beta": 7.0})[1].effective_beta == 7
+
+
+def test_controls_of_the_kl_reach_the_objective():
+    given = {"kl_schedule": "cyclic", "kl_warmup": 0.2, "kl_cycles": 3, "free_bits": 0.5, "beta": 2.0}
+    made = recipes.build("beta-vae", (5,), options=given)[1]
+    assert (made.schedule, made.warmup, made.cycles, made.free_bits, made.regularization) == ("cyclic", 0.2, 3, 0.5, 2)
+    assert recipes.build("vae", (5,), options={"capacity": 3.0})[1].capacity == 3
+    made = recipes.build("capacity-vae", (5,), options={"capacity": 3.0})[1]
+    assert (made.schedule, made.regularization, made.capacity) == ("linear", 1000, 3)
+    made = recipes.build("cyclical-vae", (5,), options={"kl_cycles": 2})[1]
+    assert (made.schedule, made.cycles, made.regularization) == ("cyclic", 2, 1)
+    assert recipes.build("free-bits", (5,))[1].free_bits == 0.25
+    assert recipes.build("geco", (5,), options={"target": -3.0})[1].target == -3
+
+
+def test_settings_hand_the_options_that_were_given_to_the_recipe():
+    assert Settings().options() == {}
+    settings = Settings(beta=2.0, kl_schedule="linear", kl_warmup=0.3)
+    assert settings.options() == {"beta": 2.0, "kl_schedule": "linear", "kl_warmup": 0.3}
+    assert recipes.build("beta-vae", (5,), options=settings.options())[1].warmup == 0.3
+    known = {name for recipe in recipes.RECIPES.values() for name in recipe.accepted}
+    assert known == set(KL_OPTIONS)
+    assert set(KL_OPTIONS) <= set(Settings().to_dict())
+
+
+@pytest.mark.parametrize("name", ["ae", "kl-only"])
+def test_a_single_term_takes_no_control(name):
+    for option in KL_OPTIONS:
+        with pytest.raises(UsageError, match=f"no option {option}"):
+            recipes.build(name, (5,), options={option: 1.0})
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"kl_warmup": 0.5}, "kl_warmup does nothing with the schedule 'constant'"),
+        ({"kl_cycles": 4, "kl_schedule": "linear"}, "kl_cycles does nothing with the schedule 'linear'"),
+        ({"kl_schedule": "sigmoid"}, "no schedule of the KL called 'sigmoid'"),
+        ({"capacity": 1.0, "free_bits": 1.0}, "both set the least KL"),
+        ({"free_bits": -1.0}, "free_bits is a number of nats"),
+        ({"target": 1.0}, r"no option target(.|\n)*recipes that have it: geco"),
+    ],
+)
+def test_controls_that_do_nothing_or_cannot_be_are_refused(options, match):
+    with pytest.raises(UsageError, match=match):
+        recipes.build("vae", (5,), options=options)
+
+
+def test_geco_asks_for_its_target():
+    with pytest.raises(UsageError, match=r"(.|\n)*give --target"):
+        recipes.build("geco", (5,))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"optimizer": "sgd"}, {"schedule": "step"}, {"precision": "fp16"}, {"warmup": 1.0}, {"warmup": -0.1},
+        {"ema": 0.0}, {"ema": 1.0}, {"clip": 0.0}, {"clip": math.nan}, {"patience": 0}, {"accumulate": 0},
+        {"weight_decay": -1.0}, {"weight_decay": 0.1, "optimizer": "adam"}, {"accumulate": 9, "batch_size": 8},
+        {"capacity": -1.0}, {"free_bits": math.inf}, {"beta": -1.0}, {"target": math.nan},
+    ],
+)  # fmt: skip
+def test_impossible_settings_are_refused_by_name(arguments):
+    with pytest.raises(UsageError, match=next(iter(arguments))):
+        Settings(**arguments)
+
+
+def test_impossible_ramps_are_refused_where_the_settings_are_made():
+    for arguments, match in (
+        ({"kl_schedule": "step"}, "no schedule of the KL"),
+        ({"kl_warmup": 1.5}, "warm-up of the KL"),
+        ({"kl_cycles": 0}, "at least 1 cycle"),
+    ):
+        with pytest.raises(UsageError, match=match):
+            Settings(**arguments)
 
 
 @pytest.mark.parametrize(

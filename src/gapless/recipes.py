@@ -2,8 +2,9 @@
 
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,11 +12,16 @@ import torch
 from gapless import likelihoods, networks, posteriors, priors
 from gapless.errors import UsageError
 from gapless.model import Model
-from gapless.objectives import ELBO, Objective
+from gapless.objectives import ELBO, GECO, Objective
 from gapless.parts import named
 from gapless.randomness import seed_of
+from gapless.schedules import RAMPS
 
 __all__ = ["RECIPES", "Recipe", "build", "named_recipe"]
+
+
+CONTROLS = ("kl_schedule", "kl_warmup", "kl_cycles", "capacity", "free_bits")
+"""Options of the KL's control, wherever there is a KL beside a reconstruction."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,8 @@ class Recipe:
         posterior: makes the posterior head.
         prior: makes the prior from the number of latent features.
         objective: makes the objective; its keyword arguments are the recipe's options.
-        options: the options' default values.
+        options: default values of the options that the recipe is about.
+        also: further options it takes; the objective knows their default values.
     """
 
     summary: str
@@ -37,10 +44,42 @@ class Recipe:
     prior: Callable[[int], priors.Prior] = priors.StandardNormal
     objective: Callable[..., Objective] = ELBO
     options: dict[str, float] = field(default_factory=dict)
+    also: tuple[str, ...] = ()
+
+    @property
+    def accepted(self) -> tuple[str, ...]:
+        """Names of all its options."""
+        return (*self.options, *(name for name in self.also if name not in self.options))
 
 
-def _beta(beta: float) -> ELBO:
-    return ELBO(regularization=beta)
+def _elbo(
+    *,
+    beta: float = 1.0,
+    kl_schedule: str = "constant",
+    kl_warmup: float | None = None,
+    kl_cycles: int | None = None,
+    capacity: float | None = None,
+    free_bits: float | None = None,
+) -> ELBO:
+    """The ELBO with any control of its KL; an option that would do nothing is refused."""
+    for name, value, shapes in (("kl_warmup", kl_warmup, RAMPS[1:]), ("kl_cycles", kl_cycles, ("cyclic",))):
+        if value is not None and kl_schedule not in shapes:
+            raise UsageError(
+                f"{name} does nothing with the schedule {kl_schedule!r} of the KL",
+                fix=f"use --kl-schedule {' or '.join(shapes)}",
+            )
+    given = {"warmup": kl_warmup, "cycles": kl_cycles, "capacity": capacity, "free_bits": free_bits}
+    arguments: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    return ELBO(regularization=beta, schedule=kl_schedule, **arguments)
+
+
+def _geco(*, target: float | None = None) -> GECO:
+    if target is None:
+        raise UsageError(
+            "geco needs the reconstruction to be met, in nats an item",
+            fix="give --target; the held-out reconstruction of a trained vae says what can be met",
+        )
+    return GECO(target)
 
 
 RECIPES: dict[str, Recipe] = {
@@ -55,8 +94,46 @@ RECIPES: dict[str, Recipe] = {
         "the KL term of Kingma & Welling (2014), eq. 7, alone",
         objective=lambda: ELBO(0.0, 1.0),
     ),
-    "vae": Recipe("variational autoencoder: both terms, weight 1", "Kingma & Welling (2014); Rezende et al. (2014)"),
-    "beta-vae": Recipe("VAE with beta times the KL", "Higgins et al. (2017)", objective=_beta, options={"beta": 4.0}),
+    "vae": Recipe(
+        "variational autoencoder: both terms, weight 1",
+        "Kingma & Welling (2014); Rezende et al. (2014)",
+        objective=_elbo,
+        also=CONTROLS,
+    ),
+    "beta-vae": Recipe(
+        "VAE with beta times the KL",
+        "Higgins et al. (2017)",
+        objective=_elbo,
+        options={"beta": 4.0},
+        also=CONTROLS,
+    ),
+    "capacity-vae": Recipe(
+        "VAE whose KL is drawn to a capacity that rises, with weight beta",
+        "Burgess et al. (2018)",
+        objective=partial(_elbo, kl_schedule="linear"),
+        options={"beta": 1000.0, "capacity": 25.0},
+        also=("kl_schedule", "kl_warmup", "kl_cycles"),
+    ),
+    "cyclical-vae": Recipe(
+        "VAE whose KL's weight rises from 0 several times",
+        "Fu et al. (2019)",
+        objective=partial(_elbo, kl_schedule="cyclic"),
+        options={"kl_warmup": 0.5, "kl_cycles": 4},
+        also=("beta", "free_bits"),
+    ),
+    "free-bits": Recipe(
+        "VAE in which each latent feature may carry some nats for nothing",
+        "Kingma et al. (2016)",
+        objective=_elbo,
+        options={"free_bits": 0.25},
+        also=("beta", "kl_schedule", "kl_warmup", "kl_cycles"),
+    ),
+    "geco": Recipe(
+        "the smallest KL whose reconstruction meets a target in nats (--target, to be given)",
+        "Rezende & Viola (2018)",
+        objective=_geco,
+        also=("target",),
+    ),
 }
 
 
@@ -81,7 +158,7 @@ def build(
     hidden: Sequence[int] = (512, 256),
     channels: Sequence[int] = (32, 64),
     activation: str = "relu",
-    options: dict[str, float] | None = None,
+    options: Mapping[str, Any] | None = None,
     seed: int = 0,
 ) -> tuple[Model, Objective]:
     """A fresh model and its objective.
@@ -98,7 +175,7 @@ def build(
         hidden: units of an mlp encoder's hidden layers; the decoder mirrors them.
         channels: channels of a convolutional encoder's levels; the decoder mirrors them.
         activation: one of the activations of `networks`.
-        options: the recipe's options, for example {"beta": 4.0}.
+        options: the recipe's options, for example {"beta": 4.0}; the names of `Recipe.accepted`.
         seed: seed of the initial weights.
 
     Raises:
@@ -167,10 +244,10 @@ def _likelihood(name: str) -> likelihoods.Likelihood:
     return part()  # pyright: ignore[reportReturnType]
 
 
-def _objective(name: str, recipe: Recipe, options: dict[str, float]) -> Objective:
-    unknown = sorted(set(options) - set(recipe.options))
+def _objective(name: str, recipe: Recipe, options: Mapping[str, Any]) -> Objective:
+    unknown = sorted(set(options) - set(recipe.accepted))
     if unknown:
-        having = [other for other, its in RECIPES.items() if set(options) <= set(its.options)]
+        having = [other for other, its in RECIPES.items() if set(options) <= set(its.accepted)]
         raise UsageError(
             f"the recipe {name!r} has no option {', '.join(unknown)}",
             fix=f"recipes that have it: {', '.join(having) or 'none'}",
