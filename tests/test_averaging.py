@@ -61,10 +61,15 @@ def test_inside_are_the_averages_and_after_the_own_weights_to_the_bit():
     for _ in walk(layer, 5):
         average.update()
     own, averaged = copy.deepcopy(layer.state_dict()), copy.deepcopy(average.values)
-    with pytest.raises(RuntimeError, match="inside"), average.swapped():
-        assert all(torch.equal(value, averaged[name]) for name, value in layer.state_dict().items())
-        assert not torch.equal(layer.weight, own["weight"])
-        raise RuntimeError("inside")
+
+    def fail_inside():
+        with average.swapped():
+            assert all(torch.equal(value, averaged[name]) for name, value in layer.state_dict().items())
+            assert not torch.equal(layer.weight, own["weight"])
+            raise RuntimeError("inside")
+
+    with pytest.raises(RuntimeError, match="inside"):
+        fail_inside()
     assert all(torch.equal(value, own[name]) for name, value in layer.state_dict().items())
     assert all(torch.equal(value, averaged[name]) for name, value in average.values.items())
 
