@@ -4,11 +4,12 @@ from typing import Any
 
 import numpy as np
 
+from gapless.data.disk import Values
 from gapless.data.labels import encode
 from gapless.data.raw import Raw
 from gapless.errors import DataError, UsageError
 
-__all__ = ["from_array", "from_oriented", "read_array", "refuse_dtype", "refuse_shape"]
+__all__ = ["arrange", "from_array", "from_oriented", "read_array", "refuse_dtype", "refuse_shape"]
 
 _FIXES = {
     "c": "give real and imaginary parts, or modulus and phase, as columns of their own",
@@ -83,8 +84,13 @@ def from_array(
     return from_oriented(values, labels, where=where, columns=columns, full_scale=full_scale, notes=notes + note)
 
 
+def arrange(values: np.ndarray) -> np.ndarray:
+    """Values of any accepted shape as `from_array` turns them round: (n, channels, height, width) or (n, columns)."""
+    return _oriented(values, where="array")[0]
+
+
 def from_oriented(
-    values: np.ndarray,
+    values: Values,
     labels: Any = None,
     *,
     where: str,

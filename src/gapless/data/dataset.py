@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from gapless.data.disk import Values
+from gapless.data.fingerprints import fingerprint
 from gapless.data.inspection import Inspection
 from gapless.data.scaling import Scaling
 
@@ -16,7 +18,7 @@ class Items:
     """One part of the data: rows of a shared array, picked by position, in the dtype of the source.
 
     Args:
-        values: (n_source, *event) raw; may be a `np.memmap`, which is never copied whole.
+        values: (n_source, *event) raw; may stay on disk (a `np.memmap` or `OnDisk`), and is then never copied whole.
         labels: (n,) int64 codes into the label names, aligned with `index`; None without labels.
         index: (n,) int64 positions into `values`.
 
@@ -24,7 +26,7 @@ class Items:
     [[30]]
     """
 
-    values: np.ndarray
+    values: Values
     labels: np.ndarray | None
     index: np.ndarray
 
@@ -80,3 +82,7 @@ class Dataset:
     def event_shape(self) -> tuple[int, ...]:
         """Shape of one item."""
         return self.train.event_shape
+
+    def fingerprint(self) -> str:
+        """Hexadecimal digits that stand for the values, their order and the split; see `data.fingerprints`."""
+        return fingerprint(self.train.values, self.train.index, self.held_out.index)

@@ -1,13 +1,18 @@
 """Feeding: batches of model units straight from memory, in an order that is a function of (seed, epoch)."""
 
 from collections.abc import Iterator
+from contextlib import closing
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gapless.data import shuffles
 from gapless.data.dataset import Items
+from gapless.data.disk import WINDOW_BYTES, is_mapped
+from gapless.data.prefetch import ahead
 from gapless.data.scaling import Scaling, more_than_float32
-from gapless.data.shuffles import permutation
+from gapless.data.shuffles import Shuffle, permutation
 from gapless.errors import UsageError
 
 if TYPE_CHECKING:
@@ -16,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["Feed", "batch"]
 
 _CHUNK_VALUES = 1 << 22
+_READ_BYTES = 1 << 20  # read at once, or one batch where that is more
+_AHEAD = 4  # readings that wait
 _RESIDENT = {"b1": np.uint8, "u1": np.uint8, "i1": np.int8, "i2": np.int16, "u2": np.int32, "f2": np.float16}
 
 
@@ -23,7 +30,7 @@ class Feed:
     """Batches in memory, without worker processes.
 
     An array in memory becomes one resident tensor: in its raw dtype where that is small (uint8 stays uint8),
-    scaled beforehand where it is wider than float32 can hold. A memory-mapped array stays on disk.
+    scaled beforehand where it is wider than float32 can hold. What is on disk stays there.
 
     Args:
         items: the part to feed.
@@ -39,13 +46,13 @@ class Feed:
         import torch
 
         self.items, self.scaling, self.device = items, scaling, torch.device(device)
-        self.mapped = isinstance(items.values, np.memmap)
+        self.mapped = is_mapped(items.values)
         self._scaled = more_than_float32(items.values.dtype)
         self._rows = None if self.mapped else torch.from_numpy(_resident(items, scaling)).to(self.device)
         self._shift, self._scale = (
             torch.tensor(v, dtype=torch.float32, device=self.device) for v in (scaling.shift, scaling.scale)
         )
-        self._identity = not any(scaling.shift) and set(scaling.scale) == {1.0}
+        self._shifts, self._scales = any(scaling.shift), set(scaling.scale) != {1.0}
 
     def __len__(self) -> int:
         return len(self.items)
@@ -66,13 +73,22 @@ class Feed:
         """
         import torch
 
-        if self._rows is None:
-            rows = self.scaling(self.items.take(positions.cpu().numpy()))
-            return torch.from_numpy(np.ascontiguousarray(rows)).to(self.device)
-        rows = self._rows.index_select(0, positions.to(self.device)).to(torch.float32)
-        if self._scaled or self._identity:
+        if self._rows is not None:
+            return self._in_model_units(self._rows.index_select(0, positions.to(self.device)))
+        rows = self.items.take(positions.cpu().numpy())
+        if self._scaled:
+            return torch.from_numpy(np.ascontiguousarray(self.scaling(rows))).to(self.device)
+        return self._in_model_units(torch.from_numpy(_narrow(rows)).to(self.device))
+
+    def _in_model_units(self, rows: "torch.Tensor") -> "torch.Tensor":
+        import torch
+
+        rows = rows.to(torch.float32)
+        if self._scaled:
             return rows
-        return rows.sub_(self._shift).div_(self._scale)
+        if self._shifts:
+            rows = rows.sub_(self._shift)
+        return rows.div_(self._scale) if self._scales else rows
 
     def batches(self, size: int) -> Iterator["torch.Tensor"]:
         """All items in order, `size` at a time; the last batch may be shorter.
@@ -90,12 +106,108 @@ class Feed:
     def order(self, seed: int, epoch: int) -> "torch.Tensor":
         """The order of one epoch, from (seed, epoch) alone, the same on every machine.
 
+        It takes 8 bytes an item; `positions` gives the same order in bounded memory.
+
         Returns:
             (n,) int64, a permutation, on the CPU.
         """
         import torch
 
-        return torch.from_numpy(permutation(len(self), seed, epoch))
+        return torch.from_numpy(np.concatenate(list(self._pieces(seed, epoch, 0))))
+
+    def positions(self, seed: int, epoch: int, batch_size: int, *, start: int = 0) -> Iterator["torch.Tensor"]:
+        """The order of one epoch in batches, from any batch on, without going through those before.
+
+        Items in memory, and up to 2**24 items on disk, come in one full permutation. More of them, and the row groups
+        of Parquet files (which are read whole), come in two levels: blocks are permuted, then the items of some
+        consecutive blocks among each other.
+
+        Args:
+            seed: of the order, from 0.
+            epoch: of the order, from 0.
+            batch_size: items a batch; the last one may be shorter.
+            start: the first batch to give, from 0.
+
+        Yields:
+            (k,) int64 on the CPU.
+
+        Raises:
+            UsageError: if an argument is out of its range.
+        """
+        import torch
+
+        if batch_size < 1 or start < 0:
+            what = f"batches need a size of at least 1 and a start of at least 0; got {batch_size} and {start}"
+            raise UsageError(what)
+        left = np.empty(0, dtype=np.int64)
+        for piece in self._pieces(seed, epoch, start * batch_size):
+            left = np.concatenate([left, piece]) if len(left) else piece
+            whole = len(left) - len(left) % batch_size
+            yield from torch.from_numpy(left[:whole]).split(batch_size) if whole else ()
+            left = left[whole:]
+        if len(left):
+            yield torch.from_numpy(left)
+
+    def stream(
+        self, seed: int, epoch: int, batch_size: int, *, start: int = 0
+    ) -> Iterator[tuple["torch.Tensor", "torch.Tensor"]]:
+        """The batches of one epoch; those of data on disk are read ahead in a thread, which ends with the iterator.
+
+        Args:
+            seed: of the order, from 0.
+            epoch: of the order, from 0.
+            batch_size: items a batch; the last one may be shorter.
+            start: the first batch to give, from 0.
+
+        Yields:
+            Positions (k,) int64 on the CPU, and the items there (k, *event) in model units, float32, on the device.
+
+        Raises:
+            UsageError: if an argument is out of its range.
+        """
+        positions = self.positions(seed, epoch, batch_size, start=start)
+        if not self.mapped:
+            for chosen in positions:
+                yield chosen, self.batch(chosen)
+            return
+        together = max(1, _READ_BYTES // (batch_size * self._item_bytes))
+        with closing(ahead(self._read(positions, batch_size, together), size=_AHEAD)) as batches:
+            for chosen, x in batches:
+                yield from zip(chosen, x, strict=True)
+
+    def _read(self, positions: Iterator[Any], batch_size: int, together: int) -> Iterator[tuple[Any, Any]]:
+        """Some batches at once: one reading of many rows costs less than many of few."""
+        import torch
+
+        while some := list(islice(positions, together)):
+            yield some, self.batch(torch.cat(some)).split(batch_size)
+
+    def _pieces(self, seed: int, epoch: int, start: int) -> Iterator[np.ndarray]:
+        edges = getattr(self.items.values, "edges", None)
+        if edges is None and not (self.mapped and len(self) > shuffles.LARGEST):
+            if start < len(self) or not start:
+                yield permutation(len(self), seed, epoch)[start:]
+            return
+        rank, edges = self._blocks(edges)
+        shuffle = Shuffle(edges, (seed, epoch), window=self._window())
+        yield from (piece if rank is None else rank[piece] for piece in shuffle.pieces(start))
+
+    def _blocks(self, edges: np.ndarray | None) -> tuple[np.ndarray | None, np.ndarray]:
+        """Blocks of this part's positions: by row group where there are any, else of one length."""
+        index = self.items.index
+        if edges is None:
+            return None, np.append(np.arange(0, len(self), shuffles.BLOCK), len(self))
+        rank = None if bool((index[1:] >= index[:-1]).all()) else np.argsort(index, kind="stable")
+        return rank, np.unique(np.searchsorted(index, edges, sorter=rank)).astype(np.int64)
+
+    def _window(self) -> int:
+        if getattr(self.items.values, "edges", None) is None:
+            return shuffles.WINDOW
+        return max(1, min(shuffles.WINDOW, WINDOW_BYTES // self._item_bytes))
+
+    @property
+    def _item_bytes(self) -> int:
+        return max(1, int(np.prod(self.event_shape)) * self.items.values.dtype.itemsize)
 
 
 def batch(items: Items, scaling: Scaling) -> "torch.Tensor":
@@ -105,12 +217,16 @@ def batch(items: Items, scaling: Scaling) -> "torch.Tensor":
     return Feed(items, scaling).batch(torch.arange(len(items)))
 
 
+def _narrow(rows: np.ndarray) -> np.ndarray:
+    """Rows as torch can take them, without changing a value."""
+    return np.ascontiguousarray(rows, dtype=_RESIDENT.get(f"{rows.dtype.kind}{rows.dtype.itemsize}", np.float32))
+
+
 def _resident(items: Items, scaling: Scaling) -> np.ndarray:
     dtype = items.values.dtype
     if more_than_float32(dtype):
         return _scaled(items, scaling)
-    target = _RESIDENT.get(f"{dtype.kind}{dtype.itemsize}", np.float32)
-    return np.ascontiguousarray(items.values[items.index], dtype=target)
+    return _narrow(items.values[items.index])
 
 
 def _scaled(items: Items, scaling: Scaling) -> np.ndarray:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from gapless.data.disk import Values
 from gapless.errors import DataError
 
 __all__ = ["Inspection", "Survey", "chunks", "count_where", "moments", "refuse_unusable", "survey"]
@@ -91,15 +92,15 @@ class Survey:
         return self.low == self.high
 
 
-def chunks(values: np.ndarray, index: np.ndarray) -> Iterator[np.ndarray]:
+def chunks(values: Values, index: np.ndarray) -> Iterator[np.ndarray]:
     """The rows at `index`, a bounded number at a time, in the order of the source."""
-    index = np.sort(index)
+    index = index if bool((index[1:] >= index[:-1]).all()) else np.sort(index)
     step = max(1, _CHUNK_VALUES // max(1, int(np.prod(values.shape[1:]))))
     for start in range(0, len(index), step):
         yield np.asarray(values[index[start : start + step]])
 
 
-def survey(values: np.ndarray, index: np.ndarray) -> Survey:
+def survey(values: Values, index: np.ndarray) -> Survey:
     """Ranges of the rows at `index`, in one pass."""
     parts = (_survey_chunk(chunk) for chunk in chunks(values, index))
     whole = next(parts)
@@ -113,12 +114,12 @@ def _survey_chunk(chunk: np.ndarray) -> Survey:
     return Survey(len(chunk), chunk.min(axis=0), chunk.max(axis=0), float(chunk.mean(dtype=np.float64)), integer)
 
 
-def count_where(values: np.ndarray, index: np.ndarray, test: Callable[[np.ndarray], np.ndarray]) -> int:
+def count_where(values: Values, index: np.ndarray, test: Callable[[np.ndarray], np.ndarray]) -> int:
     """How many values of the rows at `index` pass a test."""
     return sum(int(np.count_nonzero(test(chunk))) for chunk in chunks(values, index))
 
 
-def moments(values: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def moments(values: Values, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and variance per feature of the rows at `index`, merged over chunks: Chan et al. (1983), eq. 2.1.
 
     Returns:
@@ -136,7 +137,7 @@ def moments(values: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return mean, squares / count
 
 
-def refuse_unusable(values: np.ndarray, *, columns: tuple[str, ...], where: str) -> None:
+def refuse_unusable(values: Values, *, columns: tuple[str, ...], where: str) -> None:
     """Stop at values that are not finite, or too large to square.
 
     Args:

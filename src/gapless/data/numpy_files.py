@@ -3,15 +3,16 @@
 import math
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 import numpy as np
 
-from gapless.data.arrays import from_array, refuse_dtype, refuse_shape
+from gapless.data.arrays import arrange, from_array, refuse_dtype, refuse_shape
 from gapless.data.bounded import Stream, open_zip, refuse_beyond_cap, take_exactly
+from gapless.data.disk import MAP_BYTES, Content, FileRows, Part
 from gapless.data.labels import looks_continuous
 from gapless.data.raw import Raw, Request, printable, size_text
 from gapless.errors import DataError, UsageError
@@ -45,7 +46,7 @@ class _Header:
 
 
 def read_npy(path: Path, request: Request) -> Raw:
-    """A .npy file, mapped: its values stay on disk.
+    """A .npy file: its values stay on disk, mapped, or read row by row where a map would fill the memory.
 
     Raises:
         DataError: if it is no such file, is shorter than its header announces, or cannot be learned from.
@@ -55,7 +56,17 @@ def read_npy(path: Path, request: Request) -> Raw:
         header = _header(stream, where)
     refuse_dtype(header.dtype, where=where)
     refuse_shape(header.shape, where=where)
-    return from_array(_mapped(path, header, 0, path.stat().st_size, where), where=where)
+    values = _mapped(path, header, 0, path.stat().st_size, where)
+    if header.count > MAP_BYTES and not header.fortran:
+        return _by_calls(path, header, where)
+    return from_array(values, where=where)
+
+
+def _by_calls(path: Path, header: _Header, where: str) -> Raw:
+    raw = from_array(np.broadcast_to(np.zeros((), dtype=header.dtype), header.shape), where=where)
+    dtype = np.dtype(np.uint8) if header.dtype == bool else header.dtype
+    part = Part(Content(path), header.shape[0], (header.start,))
+    return replace(raw, values=FileRows([part], [dtype], stored=header.shape[1:], arrange=arrange))
 
 
 def read_npz(path: Path, request: Request) -> Raw:

@@ -1,6 +1,7 @@
 """What a reader is asked for, and what it hands over."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -43,7 +44,7 @@ class Raw:
         notes: decisions taken while reading.
     """
 
-    values: np.ndarray
+    values: Any  # an array, or rows on disk (gapless.data.disk.Values)
     kind: str
     labels: np.ndarray | None = None
     label_names: tuple[str, ...] = ()
