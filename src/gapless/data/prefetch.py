@@ -1,7 +1,7 @@
 """Reading ahead: an iterator that runs in a thread of its own, some items before they are asked for."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from queue import Empty, Full, Queue
 from typing import Any, TypeVar
 
@@ -18,7 +18,7 @@ class _End:
         self.error = error
 
 
-def ahead(source: Iterator[T], *, size: int) -> Iterator[T]:
+def ahead(source: Iterator[T], *, size: int) -> Generator[T, None, None]:
     """The items of an iterator, up to `size` of them made ahead in a thread.
 
     An error in the thread is raised here, after the items before it. The thread ends when the items do, and when this

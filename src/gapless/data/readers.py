@@ -1,13 +1,15 @@
 """Reading: any source to a dataset that is split, inspected and ready to be fed."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from gapless.data import columnar, tars
 from gapless.data.arrays import from_array, read_array, refuse_shape
 from gapless.data.choice import choose
 from gapless.data.dataset import Dataset, Items
@@ -15,13 +17,15 @@ from gapless.data.idx import holds_idx, is_idx, read_idx_file, read_idx_folder
 from gapless.data.images import SUFFIXES, read_image_folder, read_image_zip
 from gapless.data.inspection import refuse_unusable, survey
 from gapless.data.numpy_files import read_npy, read_npz
+from gapless.data.pieces import Pieces, from_raw
 from gapless.data.raw import Raw, Request, printable
 from gapless.data.scaling import NAMES
+from gapless.data.shards import holds_shards, read_shards
 from gapless.data.shuffles import split
 from gapless.data.tables import read_table
 from gapless.errors import DataError, UsageError
 
-__all__ = ["Everything", "read", "read_items"]
+__all__ = ["Everything", "load_pieces", "read", "read_items", "request_of"]
 
 Reader = Callable[[Path, Request], Raw]
 
@@ -31,8 +35,12 @@ _BY_SUFFIX: dict[str, tuple[Reader, frozenset[str]]] = {
     ".zip": (read_image_zip, frozenset({"resize"})),
     ".csv": (read_table, frozenset({"label", "drop"})),
     ".tsv": (read_table, frozenset({"label", "drop"})),
+    **dict.fromkeys(columnar.SUFFIXES, (columnar.read_columnar, frozenset({"label", "drop", "resize"}))),
 }
-_CAN_READ = "'digits', .npy, .npz, .csv, .tsv, idx and idx.gz files, a folder of them, a folder or .zip of images"
+_CAN_READ = (
+    "'digits', .npy, .npz, .csv, .tsv, .arrow, .feather, .parquet, .tar, idx and idx.gz files, a folder of them, "
+    "a folder or .zip of images, a folder of shards or one saved by Hugging Face's datasets"
+)
 
 
 def read(
@@ -58,7 +66,7 @@ def read(
         likelihood: the name of a likelihood, kept as it is, or "auto".
         scaling: "none", "unit" (onto 0..1), "standard" (mean 0, standard deviation 1) or "auto".
         array: the member of an npz to learn from.
-        label: the column of a table, or the member of an npz, that holds the classes.
+        label: the column of a table, the member of an npz, or the ending of files in a tar, that holds the classes.
         drop: columns of a table to leave out.
         resize: (height, width) to bring image files to.
         on_error: "stop" at an image file that cannot be read, or "skip" it and say so in the notes.
@@ -130,18 +138,35 @@ def read_items(
         DataError: if the data cannot be read or used.
         UsageError: if an argument cannot be used.
     """
-    names = (drop,) if isinstance(drop, str) else tuple(drop)
-    raw, name = _load(source, Request(array, label, names, _size(resize), on_error == "skip"))
+    request = request_of(array=array, label=label, drop=drop, resize=resize, on_error=on_error)
+    raw, name = _load(source, request)
     refuse_shape(raw.values.shape, where=name)
     refuse_unusable(raw.values, columns=raw.columns, where=name)
     return Everything(_items(raw, np.arange(len(raw.values))), raw.columns, raw.label_names, name)
 
 
+def request_of(
+    *, array: str | None, label: str | None, drop: Sequence[str], resize: Sequence[int] | None, on_error: str
+) -> Request:
+    """The wishes of the user, checked.
+
+    Raises:
+        UsageError: if one cannot be used.
+    """
+    _check_choice("on_error", on_error, ("stop", "skip"))
+    names = (drop,) if isinstance(drop, str) else tuple(drop)
+    return Request(array, label, names, _size(resize), on_error == "skip")
+
+
+def _check_choice(key: str, value: Any, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise UsageError(f"{key} needs one of {', '.join(allowed)}; got {value!r}", where=key)
+
+
 def _check(options: dict[str, Any]) -> None:
     _check_split(options["held_out"], options["seed"])
-    for key, allowed in (("scaling", NAMES), ("on_error", ("stop", "skip"))):
-        if options[key] not in allowed:
-            raise UsageError(f"{key} needs one of {', '.join(allowed)}; got {options[key]!r}", where=key)
+    _check_choice("scaling", options["scaling"], NAMES)
+    _check_choice("on_error", options["on_error"], ("stop", "skip"))
     if not isinstance(options["likelihood"], str) or not options["likelihood"]:
         raise UsageError(f"likelihood needs a name or 'auto'; got {options['likelihood']!r}", where="likelihood")
     _size(options["resize"])
@@ -184,6 +209,29 @@ def _load(source: Any, request: Request) -> tuple[Raw, str]:
     return raw, f"array of shape {raw.values.shape}, {raw.values.dtype}"
 
 
+def load_pieces(source: Any, request: Request) -> tuple[Pieces, str]:
+    """A source in pieces, and its name; what has to be decoded is decoded piece by piece.
+
+    Raises:
+        DataError: if the data cannot be read.
+        UsageError: if an argument cannot be used.
+    """
+    if isinstance(source, str | os.PathLike) and source != "digits":
+        path, name = Path(source), printable(os.fspath(source))
+        with _told(path):
+            reader, takes = _reader(path, name)
+            _refuse_options(request, takes, name)
+            return _BY_PIECES.get(reader, lambda *given: from_raw(reader(*given)))(path, request), name
+    raw, name = _load(source, request)
+    return from_raw(raw), name
+
+
+_BY_PIECES: dict[Reader, Callable[[Path, Request], Pieces]] = {
+    columnar.read_columnar: columnar.columnar_pieces,
+    tars.read_tars: tars.tar_pieces,
+}
+
+
 def _read_digits() -> Raw:
     from sklearn.datasets import load_digits
 
@@ -193,19 +241,24 @@ def _read_digits() -> Raw:
 
 
 def _load_path(source: Any, request: Request) -> Raw:
-    try:
-        path = Path(source)
+    path = Path(source)
+    with _told(path):
         reader, takes = _reader(path, printable(os.fspath(source)))
         _refuse_options(request, takes, printable(str(path)))
         return reader(path, request)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """What the operating system raises, told as errors of the data."""
+    where = printable(str(path))
+    try:
+        yield
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise DataError(f"cannot be read: {reason}", where=printable(str(source)), fix="check the path") from error
+        raise DataError(f"cannot be read: {error.strerror or error}", where=where, fix="check the path") from error
     except MemoryError as error:
-        what = "there is not enough memory for this data"
-        raise DataError(
-            what, where=printable(str(source)), fix="save it as an uncompressed .npy: it is mapped"
-        ) from error
+        fix = "save it as an uncompressed .npy, or write shards: they stay on disk"
+        raise DataError("there is not enough memory for this data", where=where, fix=fix) from error
 
 
 def _reader(path: Path, where: str) -> tuple[Reader, frozenset[str]]:
@@ -214,9 +267,7 @@ def _reader(path: Path, where: str) -> tuple[Reader, frozenset[str]]:
     if not path.exists():
         raise DataError("there is no such file or folder", where=where, fix=f"check the path; can be read: {_CAN_READ}")
     if path.is_dir():
-        if holds_idx(path):
-            return read_idx_folder, frozenset()
-        return read_image_folder, frozenset({"resize"})
+        return _reader_of_folder(path)
     if not path.is_file():
         raise DataError("this is no regular file", where=where, fix="copy its content to a file first")
     if path.stat().st_size == 0:
@@ -224,10 +275,24 @@ def _reader(path: Path, where: str) -> tuple[Reader, frozenset[str]]:
     return _reader_of_file(path, where)
 
 
+def _reader_of_folder(path: Path) -> tuple[Reader, frozenset[str]]:
+    if holds_shards(path):
+        return read_shards, frozenset()
+    if columnar.holds_columns(path):
+        return columnar.read_columnar, frozenset({"label", "drop", "resize"})
+    if tars.holds_tars(path):
+        return tars.read_tars, frozenset({"label", "resize"})
+    if holds_idx(path):
+        return read_idx_folder, frozenset()
+    return read_image_folder, frozenset({"resize"})
+
+
 def _reader_of_file(path: Path, where: str) -> tuple[Reader, frozenset[str]]:
     if is_idx(path):
         return read_idx_file, frozenset()
     suffix = path.suffix.lower()
+    if path.name.lower().endswith(tars.SUFFIXES):
+        return tars.read_tars, frozenset({"label", "resize"})
     if suffix in SUFFIXES:
         raise DataError("one image is one item; many are needed", where=where, fix="give the folder it lies in")
     if suffix not in _BY_SUFFIX:

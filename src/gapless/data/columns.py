@@ -1,0 +1,289 @@
+"""Columns of Arrow and Parquet files: which hold the values, which the labels, and how they become arrays."""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from gapless.data.disk import pyarrow
+from gapless.data.labels import encode
+from gapless.data.raw import Request, printable
+from gapless.errors import DataError, UsageError
+
+__all__ = ["Coder", "Plan", "dtypes_of", "item_bytes", "plan", "refuse_nulls", "values_of"]
+
+_IMAGE_COLUMNS = ("image", "img", "png", "jpg", "jpeg", "picture")
+_LABEL_COLUMNS = ("label", "labels", "target", "class", "y")
+_FEW = 20  # a lone column of text with up to so many spellings, or one for ten rows, holds labels
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to read from the columns of a file.
+
+    Args:
+        values: names of the columns that hold the values.
+        stored: shape of one item where one column holds whole items, None where each column is a feature.
+        label: name of the column that holds the labels.
+        label_names: the classes, where the file itself names them.
+        encoded: whether the values are image files.
+        notes: decisions taken.
+    """
+
+    values: tuple[str, ...]
+    stored: tuple[int, ...] | None
+    label: str | None = None
+    label_names: tuple[str, ...] = ()
+    encoded: bool = False
+    notes: tuple[str, ...] = field(default=())
+
+
+def plan(schema: Any, request: Request, *, where: str) -> Plan:
+    """Which columns to read, from the schema alone.
+
+    Args:
+        schema: of the file.
+        request: the label and the columns to drop.
+        where: the file, for messages.
+
+    Raises:
+        DataError: if columns cannot be read as numbers; each is named with its type.
+        UsageError: if a column that was asked for is not there.
+    """
+    names = [str(name) for name in schema.names]
+    for name in (*request.drop, *([request.label] if request.label else [])):
+        if names.count(name) != 1:
+            shown = ", ".join(printable(n) for n in names[:12]) + (" ..." if len(names) > 12 else "")
+            how = "no column" if name not in names else "more than one column"
+            raise UsageError(f"there is {how} {name!r}", where=where, fix=f"the columns are: {shown}")
+    if len(set(names)) < len(names):
+        raise DataError("two columns have one name", where=where, fix="rename them")
+    kept = [name for name in names if name not in request.drop and name != request.label]
+    kinds = {name: _kind(schema.field(name)) for name in kept}
+    images, whole = ([n for n in kept if kinds[n] == kind] for kind in ("image", "items"))
+    label = request.label or _label(schema, kept, kinds, alone=not (whole or images))
+    chosen = _one(images or whole, "images" if images else "items", where) if images or whole else ()
+    rest = [name for name in kept if name not in chosen and name != label]
+    notes = (f"labels from column {printable(label)!r}",) if label else ()
+    if chosen:
+        if rest:
+            notes += (f"columns left out: {', '.join(printable(n) for n in rest[:6])}",)
+        stored = () if images else _shape(schema.field(chosen[0]))
+        return Plan(chosen, stored, label, _names_in_file(schema, label), bool(images), notes)
+    _refuse(schema, [name for name in rest if kinds[name] != "number"], where)
+    if not rest:
+        raise DataError("no column is left to learn from", where=where, fix="drop fewer columns")
+    return Plan(tuple(rest), None, label, _names_in_file(schema, label), notes=notes)
+
+
+def _one(names: list[str], what: str, where: str) -> tuple[str, ...]:
+    if len(names) == 1:
+        return (names[0],)
+    named = [name for name in names if name.lower() in _IMAGE_COLUMNS]
+    if len(named) == 1:
+        return (named[0],)
+    shown = ", ".join(repr(printable(n)) for n in names[:6])
+    fix = " ".join(f"--drop {printable(n)!r}" for n in names[1:6])
+    raise DataError(f"several columns hold {what}: {shown}", where=where, fix=f"leave all but one out: {fix}")
+
+
+def _label(schema: Any, kept: list[str], kinds: dict[str, str], *, alone: bool) -> str | None:
+    """The column that the file says holds classes; or the lone one of text, or beside whole items the one called so."""
+    classes = [name for name in kept if _names_in_file(schema, name)]
+    if not classes and alone:
+        classes = [name for name in kept if kinds[name] == "text"]
+    if not classes:
+        called = [name for name in kept if name.lower() in _LABEL_COLUMNS and not alone]
+        floating = pyarrow("pyarrow.types").is_floating
+        classes = [n for n in called if kinds[n] in ("number", "text") and not floating(schema.field(n).type)]
+    return classes[0] if len(classes) == 1 else None
+
+
+def _kind(column: Any) -> str:
+    """What a column holds: "number", "text", "items" (numbers of one shape), "image", or else its type."""
+    types, kind = pyarrow("pyarrow.types"), _storage(column.type)
+    if types.is_floating(kind) or types.is_integer(kind) or types.is_boolean(kind):
+        return "number"
+    if types.is_dictionary(kind):
+        return "text" if _is_text(kind.value_type) else str(kind)
+    if _is_text(kind):
+        return "text"
+    if _shape(column) is not None:
+        return "items"
+    image = types.is_struct(kind) and any(child.name == "bytes" and _is_bytes(child.type) for child in kind)
+    return "image" if image or _is_bytes(kind) else str(kind)
+
+
+def _is_text(kind: Any) -> bool:
+    types = pyarrow("pyarrow.types")
+    return types.is_string(kind) or types.is_large_string(kind)
+
+
+def _is_bytes(kind: Any) -> bool:
+    types = pyarrow("pyarrow.types")
+    return types.is_binary(kind) or types.is_large_binary(kind)
+
+
+def _storage(kind: Any) -> Any:
+    return kind.storage_type if hasattr(kind, "storage_type") else kind
+
+
+def _shape(column: Any) -> tuple[int, ...] | None:
+    """The shape of one item of a column of fixed-size lists or bytes, None of any other."""
+    types, kind, shape = pyarrow("pyarrow.types"), _storage(column.type), ()
+    if types.is_fixed_size_binary(kind) and not types.is_decimal(kind):
+        return _declared(column, (int(kind.byte_width),))
+    while types.is_fixed_size_list(kind):
+        shape, kind = (*shape, int(kind.list_size)), kind.value_type
+    if not shape or not (types.is_floating(kind) or types.is_integer(kind)):
+        return None
+    declared = getattr(column.type, "shape", None)
+    return tuple(int(v) for v in declared) if declared else _declared(column, shape)
+
+
+def _declared(column: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape that the metadata of a column gives as JSON under "shape", where it fits."""
+    try:
+        given = tuple(int(v) for v in json.loads((column.metadata or {})[b"shape"]))
+    except (KeyError, ValueError, TypeError):
+        return shape
+    return given if np.prod(given, dtype=object) == np.prod(shape, dtype=object) and min(given) > 0 else shape
+
+
+def _refuse(schema: Any, names: list[str], where: str) -> None:
+    if not names:
+        return
+    shown = ", ".join(f"{printable(n)!r} ({printable(str(schema.field(n).type)[:60])})" for n in names[:6])
+    more = f" and {len(names) - 6} more" if len(names) > 6 else ""
+    options = " ".join(f"--drop {printable(n)!r}" for n in names[:6])
+    fix = f"leave them out: {options}; or name the one with the classes: --label NAME; or make them numbers"
+    raise DataError(f"{len(names)} columns are not numbers: {shown}{more}", where=where, fix=fix)
+
+
+def _names_in_file(schema: Any, label: str | None) -> tuple[str, ...]:
+    """The names of the classes that Hugging Face's `datasets` writes beside a column of their numbers."""
+    try:
+        stored = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"][label]
+        names = stored["names"] if stored.get("_type") == "ClassLabel" else []
+        return tuple(printable(str(name)) for name in names)
+    except (KeyError, ValueError, TypeError, AttributeError):
+        return ()
+
+
+def dtypes_of(schema: Any, chosen: Plan) -> list[np.dtype]:
+    """The dtype of each column of values; a column of booleans becomes uint8."""
+    types, found = pyarrow("pyarrow.types"), []
+    for name in chosen.values:
+        kind = _storage(schema.field(name).type)
+        while types.is_fixed_size_list(kind):
+            kind = kind.value_type
+        small = types.is_boolean(kind) or types.is_fixed_size_binary(kind)
+        found.append(np.dtype(np.uint8) if small else np.dtype(kind.to_pandas_dtype()))
+    return found
+
+
+def item_bytes(schema: Any, chosen: Plan) -> int:
+    """Bytes one item takes as an array."""
+    dtypes = dtypes_of(schema, chosen)
+    width = len(dtypes) if chosen.stored is None else int(np.prod(chosen.stored, dtype=object))
+    return width * np.result_type(*dtypes).itemsize
+
+
+def values_of(batch: Any, chosen: Plan, *, first: int, where: str) -> np.ndarray:
+    """The values of some rows as one array.
+
+    Args:
+        batch: a record batch.
+        chosen: what to read from it.
+        first: the number of its first row, for messages.
+        where: the file, for messages.
+
+    Returns:
+        (k, *stored), or (k, columns).
+
+    Raises:
+        DataError: if a value is missing; with its row and column.
+    """
+    columns = [_numbers(batch.column(name), name, chosen.stored, first, where) for name in chosen.values]
+    return columns[0] if chosen.stored is not None else np.stack(columns, axis=1)
+
+
+def refuse_nulls(column: Any, name: str, first: int, where: str) -> None:
+    """Stop at values that are missing.
+
+    Raises:
+        DataError: with how many, and the row of the first.
+    """
+    if column.null_count:
+        row = first + int(np.flatnonzero(np.asarray(column.is_null()))[0])
+        place = f"{where}: first in row {row}, column {printable(name)!r}, rows counted from 0"
+        fix = f"fill or remove them, or leave the column out: --drop {printable(name)!r}"
+        raise DataError(f"at least {column.null_count} values are missing (null)", where=place, fix=fix)
+
+
+def _numbers(column: Any, name: str, stored: tuple[int, ...] | None, first: int, where: str) -> np.ndarray:
+    types = pyarrow("pyarrow.types")
+    column = column.storage if hasattr(column, "storage") else column
+    refuse_nulls(column, name, first, where)
+    if types.is_fixed_size_binary(column.type):
+        width, data = column.type.byte_width, column.buffers()[1]
+        values = np.frombuffer(data, dtype=np.uint8, count=len(column) * width, offset=column.offset * width)
+        return values.reshape(len(column), *(stored or (width,)))
+    items = len(column)
+    while types.is_fixed_size_list(column.type):
+        column = column.flatten()
+        refuse_nulls(column, name, first, where)
+    values = column.to_numpy(zero_copy_only=False)
+    values = values.view(np.uint8) if values.dtype == bool else values
+    return values.reshape(items, *(stored or ()))
+
+
+class Coder:
+    """Labels to codes, piece by piece, in the order they are met.
+
+    Args:
+        name: of the column, for messages.
+        known: the names of the classes 0, 1, ... where the file gives them.
+        where: the file, for messages.
+        asked: whether somebody named this column.
+    """
+
+    def __init__(self, name: str, known: tuple[str, ...], *, where: str, asked: bool):
+        self.name, self.known, self.where, self.asked = name, known, where, asked
+        self._codes: dict[Any, int] = {value: value for value in range(len(known))}
+        self._rows = 0
+
+    def __call__(self, column: Any) -> np.ndarray:
+        """The codes of some rows, (k,) int64."""
+        types = pyarrow("pyarrow.types")
+        refuse_nulls(column, self.name, self._rows, self.where)
+        self._rows += len(column)
+        column = column if types.is_dictionary(column.type) else column.dictionary_encode()
+        kind = column.type.value_type
+        if not (_is_text(kind) or types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)):
+            what = f"labels need numbers or text; column {printable(self.name)!r} holds {kind}"
+            raise DataError(what, where=self.where, fix="name another column: --label NAME")
+        local = np.array([self._code(v) for v in column.dictionary.to_pylist()], dtype=np.int64)
+        return local[column.indices.to_numpy(zero_copy_only=False).astype(np.int64)]
+
+    def _code(self, value: Any) -> int:
+        if self.known and not (isinstance(value, int) and 0 <= value < len(self.known)):
+            what = f"the labels have names for 0..{len(self.known) - 1}; there is {printable(str(value))[:40]}"
+            raise DataError(what, where=self.where, fix="repair the labels")
+        return self._codes.setdefault(value, len(self._codes))
+
+    def names(self) -> tuple[np.ndarray, tuple[str, ...]]:
+        """The final code of every code given, and the names they point to: numbers sorted as numbers, text as text.
+
+        Raises:
+            DataError: if nobody asked for this column and it is text that never repeats.
+        """
+        if self.known:
+            return np.arange(len(self.known)), self.known
+        values = np.array(list(self._codes))
+        if not self.asked and values.dtype.kind == "U" and len(values) > max(_FEW, self._rows / 10):
+            what = f"column {printable(self.name)!r} is not numbers, and has {len(values)} spellings"
+            fix = f"leave it out: --drop {printable(self.name)!r}; or say that it holds the classes: --label NAME"
+            raise DataError(what, where=self.where, fix=fix)
+        return encode(values, items=len(values), where=self.where)
