@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["Feed", "batch"]
 
 _CHUNK_VALUES = 1 << 22
-_READ_BYTES = 1 << 20  # read at once, or one batch where that is more
+_READ_BYTES = 1 << 18  # read at once, or one batch where that is more: what fits the cache of a core
+_GROUPED_BYTES = 1 << 22  # read at once from row groups, each of which costs a look
 _AHEAD = 4  # readings that wait
 _RESIDENT = {"b1": np.uint8, "u1": np.uint8, "i1": np.int8, "i2": np.int16, "u2": np.int32, "f2": np.float16}
 
@@ -75,20 +76,24 @@ class Feed:
 
         if self._rows is not None:
             return self._in_model_units(self._rows.index_select(0, positions.to(self.device)))
-        rows = self.items.take(positions.cpu().numpy())
-        if self._scaled:
-            return torch.from_numpy(np.ascontiguousarray(self.scaling(rows))).to(self.device)
-        return self._in_model_units(torch.from_numpy(_narrow(rows)).to(self.device))
+        return self._in_model_units(self._taken(positions).to(self.device))
+
+    def _taken(self, positions: "torch.Tensor") -> "torch.Tensor":
+        """Rows from disk, in their raw dtype, or scaled where that is wider than float32 can hold."""
+        import torch
+
+        rows = self.items.take(positions.numpy(force=True))
+        return torch.from_numpy(_narrow(self.scaling(rows) if self._scaled else rows))
 
     def _in_model_units(self, rows: "torch.Tensor") -> "torch.Tensor":
         import torch
 
-        rows = rows.to(torch.float32)
+        own = rows.to(torch.float32)  # `rows` were picked for this batch alone
         if self._scaled:
-            return rows
+            return own
         if self._shifts:
-            rows = rows.sub_(self._shift)
-        return rows.div_(self._scale) if self._scales else rows
+            own = own.sub_(self._shift)
+        return own.div_(self._scale) if self._scales else own
 
     def batches(self, size: int) -> Iterator["torch.Tensor"]:
         """All items in order, `size` at a time; the last batch may be shorter.
@@ -170,17 +175,19 @@ class Feed:
             for chosen in positions:
                 yield chosen, self.batch(chosen)
             return
-        together = max(1, _READ_BYTES // (batch_size * self._item_bytes))
-        with closing(ahead(self._read(positions, batch_size, together), size=_AHEAD)) as batches:
-            for chosen, x in batches:
-                yield from zip(chosen, x, strict=True)
+        read = _READ_BYTES if getattr(self.items.values, "edges", None) is None else _GROUPED_BYTES
+        together = max(1, read // (batch_size * self._item_bytes))
+        with closing(ahead(self._read(positions, together), size=_AHEAD)) as readings:
+            for some, rows in readings:
+                for chosen, part in zip(some, rows.split([len(p) for p in some]), strict=True):
+                    yield chosen, self._in_model_units(part.to(self.device))
 
-    def _read(self, positions: Iterator[Any], batch_size: int, together: int) -> Iterator[tuple[Any, Any]]:
+    def _read(self, positions: Iterator[Any], together: int) -> Iterator[tuple[Any, Any]]:
         """Some batches at once: one reading of many rows costs less than many of few."""
         import torch
 
         while some := list(islice(positions, together)):
-            yield some, self.batch(torch.cat(some)).split(batch_size)
+            yield some, self._taken(torch.cat(some))
 
     def _pieces(self, seed: int, epoch: int, start: int) -> Iterator[np.ndarray]:
         edges = getattr(self.items.values, "edges", None)
