@@ -46,17 +46,27 @@ class ArrowFile:
         except self._errors as error:
             raise self._damaged(error) from error
 
-    def batches(self) -> Iterator[Any]:
+    def batches(self, columns: list[str] | None = None) -> Iterator[Any]:
         """The record batches; of a plain file they point into the map.
+
+        Args:
+            columns: those to keep; they are checked in full, for the offsets of a damaged file lead anywhere.
 
         Raises:
             DataError: if one is damaged.
         """
-        try:
-            for reader in self._readers():
-                yield from (self._checked(batch) for batch in self._of(reader))
-        except self._errors as error:
-            raise self._damaged(error) from error
+        batches = (batch for reader in self._readers() for batch in self._of(reader))
+        while True:
+            try:
+                batch = next(batches, None)
+                if batch is not None:
+                    batch = batch if columns is None else batch.select(columns)
+                    batch.validate(full=columns is not None)
+            except self._errors as error:
+                raise self._damaged(error) from error
+            if batch is None:
+                return
+            yield batch
 
     def inside(self, buffer: Any) -> bool:
         """Whether a buffer lies in the file itself."""
@@ -71,10 +81,6 @@ class ArrowFile:
         if not self._is_file:
             return iter(reader)
         return (reader.get_batch(i) for i in range(reader.num_record_batches))
-
-    def _checked(self, batch: Any) -> Any:
-        batch.validate()
-        return batch
 
     def _damaged(self, error: BaseException) -> DataError:
         first = printable((str(error).splitlines() or [type(error).__name__])[0][:200])

@@ -203,7 +203,7 @@ def _batches(source: _Source, columns: list[str]) -> Iterator[Any]:
         if isinstance(file, ParquetFile):
             yield from file.batches(columns, rows=_IMAGE_ROWS if source.chosen.encoded else None)
         else:
-            yield from (batch.select(columns) for batch in file.batches())
+            yield from file.batches(columns)
 
 
 def _pieces(source: _Source) -> Pieces:

@@ -216,7 +216,7 @@ def refuse_nulls(column: Any, name: str, first: int, where: str) -> None:
         DataError: with how many, and the row of the first.
     """
     if column.null_count:
-        row = first + int(np.flatnonzero(np.asarray(column.is_null()))[0])
+        row = first + int(np.asarray(column.is_null()).argmax())
         place = f"{where}: first in row {row}, column {printable(name)!r}, rows counted from 0"
         fix = f"fill or remove them, or leave the column out: --drop {printable(name)!r}"
         raise DataError(f"at least {column.null_count} values are missing (null)", where=place, fix=fix)

@@ -181,7 +181,7 @@ class FileRows(OnDisk):
         self._first = np.concatenate([[0], np.cumsum([part.rows for part in parts])]).astype(np.int64)
         self._widths = [dtype.itemsize * math.prod(stored) for dtype in self._dtypes]
         self._refuse_outside()
-        common = np.result_type(*self._dtypes)
+        common = self._dtypes[0] if len(self._dtypes) == 1 else np.result_type(*self._dtypes)
         event = stored if len(self._dtypes) == 1 else (len(self._dtypes),)
         shape = (int(self._first[-1]), *event)
         like = arrange(np.broadcast_to(np.zeros((), dtype=common), shape))

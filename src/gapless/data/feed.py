@@ -141,9 +141,7 @@ class Feed:
         """
         import torch
 
-        if batch_size < 1 or start < 0:
-            what = f"batches need a size of at least 1 and a start of at least 0; got {batch_size} and {start}"
-            raise UsageError(what)
+        _refuse_batches(batch_size, start)
         left = np.empty(0, dtype=np.int64)
         for piece in self._pieces(seed, epoch, start * batch_size):
             left = np.concatenate([left, piece]) if len(left) else piece
@@ -170,6 +168,7 @@ class Feed:
         Raises:
             UsageError: if an argument is out of its range.
         """
+        _refuse_batches(batch_size, start)
         positions = self.positions(seed, epoch, batch_size, start=start)
         if not self.mapped:
             for chosen in positions:
@@ -222,6 +221,11 @@ def batch(items: Items, scaling: Scaling) -> "torch.Tensor":
     import torch
 
     return Feed(items, scaling).batch(torch.arange(len(items)))
+
+
+def _refuse_batches(size: int, start: int) -> None:
+    if size < 1 or start < 0:
+        raise UsageError(f"batches need a size of at least 1 and a start of at least 0; got {size} and {start}")
 
 
 def _narrow(rows: np.ndarray) -> np.ndarray:

@@ -49,11 +49,22 @@ class ParquetFile:
         self.rows = sum(self.groups)
 
     def batches(self, columns: list[str] | None = None, *, rows: int | None = None) -> Iterator[Any]:
-        """The rows as record batches of a bounded number of rows."""
-        try:
-            yield from self._file.iter_batches(batch_size=rows or self._step(), columns=columns, use_threads=False)
-        except self._errors as error:
-            raise self._damaged(error) from error
+        """The rows as record batches of a bounded number of rows.
+
+        Raises:
+            DataError: if the file is damaged.
+        """
+        batches = self._file.iter_batches(batch_size=rows or self._step(), columns=columns, use_threads=False)
+        while True:
+            try:
+                batch = next(batches, None)
+                if batch is not None:
+                    batch.validate(full=True)
+            except self._errors as error:
+                raise self._damaged(error) from error
+            if batch is None:
+                return
+            yield batch
 
     def group(self, number: int, chosen: Plan) -> np.ndarray:
         """The values of one row group, (rows, *stored).

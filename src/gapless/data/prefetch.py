@@ -61,7 +61,7 @@ def _put(item: Any, waiting: "Queue[Any]", unwanted: threading.Event) -> bool:
     while not unwanted.is_set():
         try:
             waiting.put(item, timeout=_PATIENCE)
-            return True
+            return not unwanted.is_set()
         except Full:
             continue
     return False
