@@ -175,7 +175,7 @@ def mapped_rows(
                 parts.append(Part(content, batch.num_rows, tuple(int(s) for s in starts if s is not None)))
     if not parts:
         return None
-    return FileRows(parts, dtypes_of(files[0].schema, chosen), stored=chosen.stored or (), arrange=arrange)
+    return FileRows(parts, dtypes_of(files[0].schema, chosen), stored=chosen.stored, arrange=arrange)
 
 
 def _place(file: ArrowFile, column: Any) -> int | None:

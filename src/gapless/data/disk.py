@@ -161,7 +161,7 @@ class FileRows(OnDisk):
     Args:
         parts: the rows in their order.
         dtypes: for each column, the dtype of its values.
-        stored: shape of one item in a file; with several columns, () for each.
+        stored: shape of one item in a file, None where each column is a feature.
         arrange: brings rows (k, *stored) into the shape they are used in.
     """
 
@@ -170,7 +170,7 @@ class FileRows(OnDisk):
         parts: Sequence[Part],
         dtypes: Sequence[np.dtype],
         *,
-        stored: tuple[int, ...],
+        stored: tuple[int, ...] | None,
         arrange: Callable[[np.ndarray], np.ndarray],
     ):
         self._parts, self._dtypes, self._stored, self._arrange = list(parts), list(dtypes), stored, arrange
@@ -179,10 +179,10 @@ class FileRows(OnDisk):
         self._file_of = np.array([number[id(part.content)] for part in parts], dtype=np.int64)
         self._starts = np.array([part.starts for part in parts], dtype=np.int64)
         self._first = np.concatenate([[0], np.cumsum([part.rows for part in parts])]).astype(np.int64)
-        self._widths = [dtype.itemsize * math.prod(stored) for dtype in self._dtypes]
+        self._widths = [dtype.itemsize * math.prod(stored or ()) for dtype in self._dtypes]
         self._refuse_outside()
         common = self._dtypes[0] if len(self._dtypes) == 1 else np.result_type(*self._dtypes)
-        event = stored if len(self._dtypes) == 1 else (len(self._dtypes),)
+        event = (len(self._dtypes),) if stored is None else stored
         shape = (int(self._first[-1]), *event)
         like = arrange(np.broadcast_to(np.zeros((), dtype=common), shape))
         super().__init__(tuple(int(v) for v in like.shape), common)
@@ -199,7 +199,7 @@ class FileRows(OnDisk):
         part = np.searchsorted(self._first, positions, side="right") - 1
         within = positions - self._first[part]
         columns = [self._column(j, part, within) for j in range(len(self._dtypes))]
-        if len(columns) == 1:
+        if self._stored is not None:
             values = columns[0].reshape(len(positions), *self._stored)
             return self._arrange(values.astype(self.dtype, copy=False))
         return np.stack(columns, axis=1, dtype=self.dtype)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -59,16 +60,19 @@ def write_pieces(pieces: Pieces, folder: Path, *, source: str) -> dict[str, Any]
     if folder.exists() or folder.is_symlink():
         fix = "name another folder, or remove this one first"
         raise UsageError("the folder is there already", where=printable(str(folder)), fix=fix)
-    folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)  # of a writing that was interrupted
-    partial.mkdir()
     try:
+        partial.mkdir(parents=True)
         manifest = _write(pieces, partial, source)
         write_json(partial / MANIFEST, manifest)
         partial.rename(folder)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, OSError):
+            fix = "make room, or name a folder elsewhere"
+            what = f"the shards cannot be written: {error.strerror or error}"
+            raise DataError(what, where=printable(str(folder)), fix=fix) from error
         raise
     sync_folder(folder.parent)
     return manifest
@@ -226,6 +230,8 @@ def _manifest(folder: Path, where: str) -> dict[str, Any]:
         sound &= sorted(manifest["label_codes"]) == list(range(len(manifest["label_names"])))
         sound &= manifest["train_items"] is None or 0 < int(manifest["train_items"]) < manifest["items"]
         sound &= sum(entry["items"] for entry in manifest["shards"]) == manifest["items"]
+        width = math.prod(manifest["event_shape"]) * np.dtype(manifest["dtype"]).itemsize
+        sound &= manifest["items"] * width <= sum(entry["bytes"] for entry in manifest["shards"])
         if not sound or not names:
             raise ValueError("it contradicts itself")
     except DataError:

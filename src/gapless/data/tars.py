@@ -84,6 +84,8 @@ def _records(path: Path, ending: str, codes: dict[str, int]) -> Iterator[Record]
     try:
         with _opened(path) as stream, tarfile.open(fileobj=_Capped(stream), mode="r:") as archive:  # type: ignore[call-overload]
             yield from _items(archive, ending, codes, where)
+    except DataError:
+        raise
     except _BROKEN as error:
         what = f"not a readable tar file: {printable(str(error)[:200])}"
         raise DataError(what, where=where, fix="get or write the file again") from error
