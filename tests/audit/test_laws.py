@@ -73,6 +73,24 @@ class TestEveryLaw:
                 tolerance=5 * step.std() / np.sqrt(len(step)) + 0.001, why="5 standard errors",
             )  # fmt: skip
 
+    def test_loops_and_tail_estimate_what_loops_do(self, name, ledger):
+        """Weighted means of the size of a loop against plain ones; the first n loops are those of `loops_and_parts`."""
+        law = CASES[name]()
+        codes, part, weight = law.loops_and_tail(N, N // 4, 16, np.random.default_rng(13))
+        plain, same = law.loops_and_parts(N, 16, np.random.default_rng(13))
+        np.testing.assert_array_equal(codes[:N], plain)
+        np.testing.assert_array_equal(part[:N], same)
+        assert len(codes) == len(part) == len(weight)
+        assert 0 < weight.min() <= weight.max() <= 1.25
+        size = np.abs((codes - plain.mean((0, 1))) / plain.std((0, 1))).mean((1, 2))
+        error = np.hypot(weight.std(), 1e-9) / np.sqrt(len(weight))
+        ledger(f"laws.{name}", "mean weight of loops and tail", oracle="1", truth=1, measured=weight.mean(),
+               tolerance=4 * error, why="4 standard errors")  # fmt: skip
+        error = np.hypot((weight * size).std(), size[:N].std()) / np.sqrt(N)
+        ledger(f"laws.{name}", "weighted size of loops and tail", oracle="mean size of plain loops",
+               truth=size[:N].mean(), measured=(weight * size).mean(), tolerance=4 * error,
+               why="4 standard errors")  # fmt: skip
+
     def test_loops_close(self, name):
         law = CASES[name]()
         if not law.closed:
@@ -116,6 +134,26 @@ def test_gaussian_loops_are_normal_at_every_point():
     direction = np.array([0.3, -1.0, 0.2])
     flat = (loops - MEAN) @ direction / np.linalg.norm(FACTOR.T @ direction)
     assert min(kstest(flat[:, t], "norm").pvalue for t in range(0, POINTS, 8)) > 1e-4
+
+
+@pytest.mark.parametrize("d", [1, 3, 40])
+def test_far_circles_are_three_times_as_surprising(d):
+    plain = laws.surprise(laws.circles(N, 8, d, np.random.default_rng(0)))
+    far = laws.surprise(laws.far_circles(N, 8, d, np.random.default_rng(1)))
+    assert kstest(plain, "expon").pvalue > 1e-4
+    assert kstest(far / 3, "expon").pvalue > 1e-4
+    u = laws.far_circles(5, 8, d, np.random.default_rng(1))
+    np.testing.assert_allclose(u, -np.roll(u, 4, axis=1), atol=1e-12)
+
+
+def test_the_tail_measures_a_moment_that_loops_miss(ledger):
+    """E z^8 = 105 under N(0, 1): by 512 loops and 64 far ones."""
+    codes, _, weight = standard(1).loops_and_tail(512, 64, 8, np.random.default_rng(6))
+    values = weight * (codes[:, :, 0] ** 8).mean(1)
+    error = values.std() / np.sqrt(len(values))
+    assert error < 0.15 * 105
+    ledger("laws.Gaussian", "E z^8 by 512 loops and 64 from far out", oracle="7!!", truth=105, measured=values.mean(),
+           tolerance=3.5 * error, why="3.5 standard errors")  # fmt: skip
 
 
 def test_moments_is_the_covariance_of_the_encodings(ledger):
@@ -169,6 +207,38 @@ def test_moments_follow_an_affine_map_of_condition_1e4(ledger):
         truth=0, measured=np.abs(moved - still).max(), tolerance=1e-5,
         why="1e8 (cond^2) times float64 rounding, 32 rows of slack",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["normal", "skewed", "clusters", "flat", "one feature"])
+@pytest.mark.parametrize("fit", ["moments", "gmm", "mixup"])
+def test_the_same_noise_draws_the_same_places_in_any_units(kind, fit, ledger):
+    rng = np.random.default_rng(3)
+    d = 1 if kind == "one feature" else 4
+    codes = {"skewed": rng.exponential, "clusters": lambda size: rng.normal(size=size) + 6 * rng.integers(0, 3, size)}.get(
+        kind, rng.standard_normal)(size=(600, d))  # fmt: skip
+    if kind == "flat":
+        codes[:, 3] = codes[:, 0] - codes[:, 2]
+    turns = [np.linalg.qr(rng.normal(size=(d, d)))[0] for _ in range(2)]
+    a, b = turns[0] @ np.diag(np.geomspace(1, 1e4, d)) @ turns[1], rng.normal(size=d) * 100
+    laws_of = {"moments": lambda z: moments(z, np.zeros_like(z)), "gmm": lambda z: Mixture.fit(z, 3), "mixup": Mixup}
+    base, moved = laws_of[fit](codes), laws_of[fit](codes @ a.T + b)
+    drawn, other = (law.sample(500, np.random.default_rng(5)) for law in (base, moved))
+    apart = base.whiten((other - b) @ np.linalg.inv(a).T) - base.whiten(drawn)
+    white = moved.whiten(codes @ a.T + b) - base.whiten(codes)
+    ledger("T8", f"draws and whitened codes under z -> A z + b, {fit}, {kind}", oracle="the same noise, cond 1e4",
+           truth=0, measured=max(np.abs(apart).max(), np.abs(white).max()), tolerance=1e-5,
+           why="1e8 (cond^2) times float64 rounding over the gaps of the fourth moments")  # fmt: skip
+
+
+def test_the_axes_of_noise_are_those_of_independent_parts():
+    """FOBI: an exponential, a normal and a uniform part mixed are found again, by kurtosis, skewed to the right."""
+    rng = np.random.default_rng(2)
+    parts = np.c_[rng.uniform(-1.73, 1.73, 50_000), rng.standard_normal(50_000), 1 - rng.exponential(size=50_000)]
+    codes = parts @ rng.normal(size=(3, 3))
+    white = moments(codes, np.zeros_like(codes)).whiten(codes)
+    match = np.corrcoef(np.c_[white, parts].T)[:3, 3:]
+    np.testing.assert_allclose(np.abs(match), np.eye(3), atol=0.1)
+    assert match[2, 2] < -0.98, "the exponential part hangs to the left and is turned"
 
 
 @pytest.mark.parametrize("n", [1, 2, 50])

@@ -15,6 +15,7 @@ LAGS = (1, 2, 4, 8, 16)
 HALVINGS = 12
 EXAMINED = 48
 SHOWN = 12
+FAR = 64
 KEPT = 0.25
 DIGITS = 9  # outputs are float32: what comes later is rounding, and must not make two models differ
 ULPS = 16 * float(np.finfo(np.float32).eps)
@@ -45,7 +46,7 @@ class Smoothness:
     """How much outputs change along loops of the reference law.
 
     Attributes:
-        smoothness: C at lag 1; n is the number of loops.
+        smoothness: C at lag 1; n is the number of loops, those drawn far out among them.
         curve: lag -> (theta in radians, C, low, high), C as it was estimated, not cut at 1.
         cliff_free: share of loop steps whose change does not exceed half the median change of an unrelated redraw; n
             counts steps, the interval and the replicates resample loops.
@@ -64,11 +65,12 @@ class Smoothness:
 class _Loops:
     """What C needs of each loop: all its estimates are sums of these over loops.
 
-    part (n,): which part of the law; mean (n, k): of phi; square (n,): mean |phi|^2; change: lag -> (n,) of
-    1/2 mean |phi - phi'|^2.
+    part (n,): which part of the law; weight (n,): how much a loop counts; mean (n, k): of phi; square (n,): mean
+    |phi|^2; change: lag -> (n,) of 1/2 mean |phi - phi'|^2.
     """
 
     part: np.ndarray
+    weight: np.ndarray
     mean: np.ndarray
     square: np.ndarray
     change: dict[int, np.ndarray]
@@ -84,12 +86,16 @@ def smoothness(
     Chernoff 1981). Every law states its rho (`Law.correlation`), so that a decoder linear in the law's noise has
     C = 1. Under a mixture loops stay within a component and so does Var: steps between components are not judged.
 
+    A quarter as many loops again are drawn far out and weighted down (`Law.loops_and_tail`): where the output is steep
+    there, ordinary loops miss what carries the mean, and their interval the truth.
+
     Args:
         probe: the decoder and phi.
         law: reference law.
         rng: draws the loops.
         seed: of the bootstrap.
-        loops: how many; None for 128, or 512 in one and two dimensions.
+        loops: how many; None for 128, or 512 in one and two dimensions. A quarter as many, at most 64, come from far
+            out besides; cliffs are counted without them.
         points: points a loop.
 
     Returns:
@@ -102,20 +108,21 @@ def smoothness(
     loops = loops or (512 if law.dimension <= 2 else 128)
     if loops < 8 or points < 4:
         raise UsageError(f"smoothness needs at least 8 loops of 4 points; got {loops} of {points}")
-    codes, part = law.loops_and_parts(loops, points, rng)
-    g = probe.phi(codes.reshape(loops * points, -1)).reshape(loops, points, -1)
+    codes, part, weight = law.loops_and_tail(loops, min(loops // 4, FAR), points, rng)
+    everywhere = probe.phi(codes.reshape(-1, codes.shape[2])).reshape(len(codes), points, -1)
+    codes, g = codes[:loops], everywhere[:loops]
     noise = _rounding(g)
     if _still(g.reshape(1, loops * points, -1), noise)[0]:
         same = not_applicable(
             f"The decoder gives the same output for every code of {law.name}: no continuity to ask for."
         )
         return Smoothness(same, {}, same, (), 0.0)
-    found = _summarise(g, part, [lag for lag in LAGS if lag <= points // 2], closed=law.closed)
+    found = _summarise(everywhere, part, weight, [lag for lag in LAGS if lag <= points // 2], closed=law.closed)
     redraw = _redraw(g, floor=float(np.sqrt(np.square(noise).sum())))
     steps = np.linalg.norm(np.roll(g, -1, axis=1) - g, axis=2)
     curve = {lag: (_angle(law, lag, points), *_with_interval(found, law, lag, points)) for lag in found.change}
     return Smoothness(
-        _headline(found, law, points, seed=seed),
+        _headline(found, law, points, plain=loops, seed=seed),
         curve,
         _cliff_free(steps > redraw / 2, law, seed=seed),
         _cliffs(probe, law, codes, steps, redraw) if law.closed else (),
@@ -134,33 +141,33 @@ def _still(paths: np.ndarray, noise: np.ndarray) -> np.ndarray:
     return (np.ptp(paths, axis=1) <= noise).all(-1)
 
 
-def _summarise(g: np.ndarray, part: np.ndarray, lags: list[int], *, closed: bool) -> _Loops:
+def _summarise(g: np.ndarray, part: np.ndarray, weight: np.ndarray, lags: list[int], *, closed: bool) -> _Loops:
     """Sufficient statistics of loops (n, points, k); phi is centred first, which C does not see and rounding does."""
     g = g - g.mean((0, 1))
     change = {}
     for lag in lags:
         step = np.roll(g, -lag, axis=1) - g if closed else g[:, lag:] - g[:, :-lag]
         change[lag] = np.einsum("ntk,ntk->n", step, step) / (2 * step.shape[1])
-    return _Loops(part, g.mean(1), np.einsum("ntk,ntk->n", g, g) / g.shape[1], change)
+    return _Loops(part, weight, g.mean(1), np.einsum("ntk,ntk->n", g, g) / g.shape[1], change)
 
 
 def _ratio(found: _Loops, lag: int, weights: np.ndarray) -> np.ndarray:
     """Var g / (1/2 E|g - g'|^2) under rows of loop weights (rows, n), within the parts of the law: shape (rows,).
 
-    Var is the U-statistic of `h(l, m) = (s_l + s_m) / 2 - mean_l . mean_m` over pairs of different loops of a part
-    (Hoeffding 1948); weights w_l w_m leave a loop drawn twice unpaired with itself. Rows where no part has two loops,
-    or where nothing changes, are nan.
+    Var is the mean variance within a loop, plus the U-statistic of `|mean_l - mean_m|^2 / 2` over pairs of different
+    loops of a part (Hoeffding 1948); weights w_l w_m leave a loop drawn twice unpaired with itself. Rows where no part
+    has two loops, or where nothing changes, are nan.
     """
+    weights = weights * found.weight
     variance, change = np.zeros(len(weights)), np.zeros(len(weights))
     for part in np.unique(found.part):
         rows = found.part == part
-        w, mean, square = weights[:, rows], found.mean[rows], found.square[rows]
-        count, twice = w.sum(1), w * w
-        pairs = count**2 - twice.sum(1)
-        cross = np.square(w @ mean).sum(1) - twice @ np.square(mean).sum(1)
+        w, mean, size = weights[:, rows], found.mean[rows], np.square(found.mean[rows]).sum(1)
+        count = w.sum(1)
+        pairs = count**2 - np.square(w).sum(1)
         usable = pairs > 1e-9
-        within = (count * (w @ square) - twice @ square - cross) / np.where(usable, pairs, 1)
-        variance += np.where(usable, count * within, 0)
+        between = (count * (w @ size) - np.square(w @ mean).sum(1)) / np.where(usable, pairs, 1)
+        variance += np.where(usable, w @ (found.square[rows] - size) + count * between, 0)
         change += np.where(usable, w @ found.change[lag][rows], 0)
     usable = (change > 0) & (variance > 0)
     return np.where(usable, variance / np.where(usable, change, 1), np.nan)
@@ -178,7 +185,7 @@ def _with_interval(found: _Loops, law: Law, lag: int, points: int) -> tuple[floa
     return value, float(np.exp(low)), float(np.exp(high))
 
 
-def _headline(found: _Loops, law: Law, points: int, *, seed: int) -> Measure:
+def _headline(found: _Loops, law: Law, points: int, *, plain: int, seed: int) -> Measure:
     """C at lag 1 as a Measure, cut at 1."""
     loops = len(found.part)
     value, low, high = (round(x, DIGITS) for x in _with_interval(found, law, 1, points))
@@ -187,9 +194,10 @@ def _headline(found: _Loops, law: Law, points: int, *, seed: int) -> Measure:
     drawn = np.stack([np.bincount(row, minlength=loops) for row in resamples(loops, seed=seed)]).astype(float)
     replicates = ((1 - law.correlation(1, points)) * _ratio(found, 1, drawn)).round(DIGITS)
     nudge = 100 * np.sqrt(max(0.0, 1 - law.correlation(1, points) ** 2))
+    tail = f", {loops - plain} of them from far out" if loops > plain else ""
     reading = (
         f"A {nudge:.0f} % nudge changes the output {1 / value:.3g} times more (mean square) than for the smoothest "
-        f"decoder of equal variety, over {loops} loops of {law.name}"
+        f"decoder of equal variety, over {loops} loops of {law.name}{tail}"
     )
     if found.part.max() > 0:
         reading += "; each loop stays within one part of that law, so changes between parts are not judged"

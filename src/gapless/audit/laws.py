@@ -12,6 +12,10 @@ from gapless.errors import UsageError
 __all__ = ["DiscreteCodes", "Gaussian", "Law", "Mixture", "Mixup", "PushForward", "Sphere", "moments", "standard"]
 
 TWO_PI = 2 * np.pi
+SYMMETRIC = 1e-6
+"""A skewness under this may be rounding."""
+SURPRISE = 3.0
+"""Mean of -log P(a circle at least so large) among the circles drawn far out; 1 among ordinary ones."""
 
 
 class Law(ABC):
@@ -42,6 +46,19 @@ class Law(ABC):
         """Loops, and the part of the law each one stays within: shapes (n, points, dimension) and (n,), integers."""
         return self.loops(n, points, rng), np.zeros(n, dtype=int)
 
+    def loops_and_tail(
+        self, n: int, far: int, points: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """n loops, then up to `far` more drawn too far out; with them the parts, and weights that make up for it.
+
+        Weighted means over all of them estimate what plain means over loops do, and see the rare loops that carry much
+        of the mean of a steep output. A law without a tail of its own draws no loops far out.
+
+        Returns:
+            Codes (n + far, points, dimension), parts (n + far,), weights (n + far,) of mean about 1.
+        """
+        return *self.loops_and_parts(n, points, rng), np.ones(n)
+
     def correlation(self, lag: int, points: int) -> float:
         """Correlation of the law's noise `lag` steps apart on a loop of `points`: cos(2 pi lag / points).
 
@@ -61,8 +78,13 @@ class Law(ABC):
     @cached_property
     def _normal(self) -> "Gaussian":
         """The Gaussian with the moments of the law; by 8,192 fixed draws where they are not known."""
-        draws = self.sample(8192, np.random.default_rng(0))
-        return Gaussian(draws.mean(0), root(_covariance(draws)))
+        draws = self._fixed_draws
+        return framed(draws, draws.mean(0), _covariance(draws))
+
+    @cached_property
+    def _fixed_draws(self) -> np.ndarray:
+        """8,192 draws, always the same."""
+        return self.sample(8192, np.random.default_rng(0))
 
 
 class Gaussian(Law):
@@ -90,6 +112,16 @@ class Gaussian(Law):
     def loops(self, n: int, points: int, rng: np.random.Generator) -> np.ndarray:
         return self.mean + circles(n, points, self.factor.shape[1], rng) @ self.factor.T
 
+    def far_loops(self, n: int, points: int, rng: np.random.Generator) -> np.ndarray:
+        """Loops of `far_circles`, shape (n, points, d)."""
+        return self.mean + far_circles(n, points, self.factor.shape[1], rng) @ self.factor.T
+
+    def loops_and_tail(
+        self, n: int, far: int, points: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        codes = np.concatenate([self.loops(n, points, rng), self.far_loops(far, points, rng)])
+        return codes, np.zeros(n + far, dtype=int), balance(surprise(self.whiten(codes)), n, far)
+
     def whiten(self, z: np.ndarray) -> np.ndarray:
         return (z - self.mean) @ self._inverse.T
 
@@ -99,6 +131,39 @@ def circles(n: int, points: int, dimension: int, rng: np.random.Generator) -> np
     a, b = rng.standard_normal((2, n, 1, dimension))
     t = (np.arange(points) * (TWO_PI / points))[None, :, None]
     return np.cos(t) * a + np.sin(t) * b
+
+
+def surprise(u: np.ndarray) -> np.ndarray:
+    """`-log P(|a|^2 + |b|^2 at least that of the circle)` of circles (n, points, k), at least 3 points: shape (n,).
+
+    The size of `cos(t) a + sin(t) b` is twice the mean of |u(t)|^2 and follows chi^2(2 k), so that this is Exp(1).
+    """
+    from scipy.stats import chi2
+
+    if u.shape[2] == 0:
+        return np.zeros(len(u))
+    return -np.asarray(chi2.logsf(2 * np.square(u).sum(2).mean(1), 2 * u.shape[2]))
+
+
+def far_circles(n: int, points: int, dimension: int, rng: np.random.Generator) -> np.ndarray:
+    """Circles blown up so that their surprise is three times as large: Exp of mean 3, directions as they were."""
+    from scipy.stats import chi2
+
+    u = circles(n, points, dimension, rng)
+    if dimension == 0:
+        return u
+    size = np.asarray(chi2.isf(np.exp(-np.minimum(SURPRISE * surprise(u), 700)), 2 * dimension))
+    return u * np.sqrt(size / (2 * np.square(u).sum(2).mean(1)))[:, None, None]
+
+
+def balance(surprise: np.ndarray, n: int, far: int) -> np.ndarray:
+    """Density of an ordinary circle over that of n ordinary ones and `far` far ones mixed: shape (n + far,).
+
+    The balance heuristic of multiple importance sampling (Veach & Guibas 1995, eq. 14): no weight exceeds
+    (n + far) / n, so that what the tail does not move is estimated nearly as well as without it.
+    """
+    ratio = np.exp(surprise * (1 - 1 / SURPRISE)) / SURPRISE
+    return (n + far) / (n + far * ratio)
 
 
 def root(covariance: np.ndarray) -> np.ndarray:
@@ -114,6 +179,29 @@ def root(covariance: np.ndarray) -> np.ndarray:
     return unit[:, None] * vectors[:, keep] * np.sqrt(values[keep])
 
 
+def framed(points: np.ndarray, mean: np.ndarray, covariance: np.ndarray) -> Gaussian:
+    """N(mean, covariance) whose axes of noise are those of the points, whatever units they come in.
+
+    A square root of a covariance is known up to a rotation. This one makes the fourth moments `E |w|^2 w w^T` of the
+    whitened points diagonal (FOBI: Cardoso 1989), ascending, each axis skewed to the positive side. Then z -> A z + b
+    turns L into A L: the same noise draws the same places, and whitened codes do not change at all. Where the points
+    are symmetric, axes and signs are arbitrary, and it does not matter which.
+
+    Args:
+        points: shape (n, d).
+        mean: shape (d,).
+        covariance: shape (d, d), of the points or of points like them.
+    """
+    bare = Gaussian(mean, root(covariance))
+    white = bare.whiten(points)
+    _, axes = np.linalg.eigh((white * np.square(white).sum(1, keepdims=True)).T @ white / len(white))
+    along = white @ axes
+    skew = (along**3).mean(0)
+    longest = np.take_along_axis(along, np.abs(along).argmax(0, keepdims=True), 0).sum(0)
+    signs = np.where(np.abs(skew) > SYMMETRIC, skew, longest)
+    return Gaussian(mean, bare.factor @ (axes * np.where(signs < 0, -1, 1)))
+
+
 def _covariance(codes: np.ndarray) -> np.ndarray:
     """Covariance of codes (n, d), divided by n: shape (d, d)."""
     return np.cov(codes, rowvar=False, bias=True).reshape(codes.shape[1], codes.shape[1])
@@ -127,7 +215,8 @@ def standard(dimension: int) -> Gaussian:
 def moments(loc: np.ndarray, scale: np.ndarray) -> Gaussian:
     """N(mean, covariance) of the encodings: covariance of loc plus the mean of scale^2 on the diagonal.
 
-    Shrunk by Ledoit & Wolf (2004) when n < 10 d; rank deficiency is kept by the eigen square root.
+    Shrunk by Ledoit & Wolf (2004) when n < 10 d; rank deficiency is kept by the eigen square root. The same noise draws
+    the same places whatever the units of the codes (`framed`).
 
     Args:
         loc: means of q(z|x), shape (n, d).
@@ -141,7 +230,7 @@ def moments(loc: np.ndarray, scale: np.ndarray) -> Gaussian:
     else:
         covariance = _covariance(loc)
     covariance = covariance + np.diag(np.square(scale).mean(0))
-    return Gaussian(loc.mean(0), root(covariance), name="moments")
+    return framed(loc, loc.mean(0), covariance)
 
 
 class PushForward(Law):
@@ -163,8 +252,18 @@ class PushForward(Law):
         return np.asarray(self.function(rng.standard_normal((n, self.noise))), float)
 
     def loops(self, n: int, points: int, rng: np.random.Generator) -> np.ndarray:
-        u = circles(n, points, self.noise, rng).reshape(-1, self.noise)
-        return np.asarray(self.function(u), float).reshape(n, points, self.dimension)
+        return self._push(circles(n, points, self.noise, rng))
+
+    def loops_and_tail(
+        self, n: int, far: int, points: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        u = np.concatenate([circles(n, points, self.noise, rng), far_circles(far, points, self.noise, rng)])
+        return self._push(u), np.zeros(n + far, dtype=int), balance(surprise(u), n, far)
+
+    def _push(self, u: np.ndarray) -> np.ndarray:
+        """Codes of circles (n, points, noise)."""
+        codes = np.asarray(self.function(u.reshape(-1, self.noise)), float)
+        return codes.reshape(*u.shape[:2], self.dimension)
 
 
 class Sphere(Law):
@@ -233,7 +332,7 @@ class Mixture(Law):
         from sklearn.mixture import GaussianMixture
 
         k = max(1, min(k, len(codes) // 2))
-        whole = Gaussian(codes.mean(0), root(_covariance(codes)))
+        whole = framed(codes, codes.mean(0), _covariance(codes))
         if whole.factor.shape[1] == 0:
             return cls(np.ones(1), [whole], name="GMM-1")
         model = GaussianMixture(k, covariance_type="full", reg_covar=1e-6, random_state=seed, max_iter=50)
@@ -254,13 +353,25 @@ class Mixture(Law):
     def loops_and_parts(self, n: int, points: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         return self._by_component(n, rng, lambda part, count: part.loops(count, points, rng))
 
+    def loops_and_tail(
+        self, n: int, far: int, points: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        plain = self.loops_and_parts(n, points, rng)
+        tail = self._by_component(far, rng, lambda part, count: part.far_loops(count, points, rng))
+        codes, part = (np.concatenate(both) for both in zip(plain, tail, strict=True))
+        found = np.empty(n + far)
+        for number in np.unique(part):
+            rows = part == number
+            found[rows] = surprise(self.components[number].whiten(codes[rows]))
+        return codes, part, balance(found, n, far)
+
     @cached_property
     def _normal(self) -> Gaussian:
         means = np.stack([part.mean for part in self.components])
         mean = self.weights @ means
         within = sum(w * part.factor @ part.factor.T for w, part in zip(self.weights, self.components, strict=True))
         between = (means - mean).T @ ((means - mean) * self.weights[:, None])
-        return Gaussian(mean, root(within + between))
+        return framed(self._fixed_draws, mean, within + between)
 
     def _by_component(
         self, n: int, rng: np.random.Generator, draw: Callable[[Gaussian, int], np.ndarray]
@@ -304,7 +415,7 @@ class Mixup(Law):
 
     @cached_property
     def _normal(self) -> Gaussian:
-        return Gaussian(self.codes.mean(0), root(_covariance(self.codes) * 2 / 3))
+        return framed(self.codes, self.codes.mean(0), _covariance(self.codes) * 2 / 3)
 
 
 class DiscreteCodes(Law):
