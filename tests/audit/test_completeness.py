@@ -5,42 +5,11 @@ import pytest
 from scipy import stats
 from scipy.spatial.distance import cdist
 
-from gapless.audit.completeness import Isolation, conformal, coverage, data_like, wilson
-from gapless.audit.laws import Gaussian, moments, standard
+from gapless.audit.completeness import Isolation, conformal, data_like
+from gapless.audit.laws import moments, standard
 from gapless.audit.subject import Probe, Subject
 from gapless.errors import DataError
-
-REGIONS = ("slab", "half-space", "ball", "shell", "rotated slab")
-
-
-class Region:
-    """A region A of mass h under N(0, I): an interval of the probability transform of one statistic."""
-
-    def __init__(self, kind, d, mass=0.2):
-        self.kind, self.d, self.mass = kind, d, mass
-        self.axis = np.ones(d) / np.sqrt(d) if kind == "rotated slab" else np.eye(d)[0]
-        self.low = {"slab": 0.5, "rotated slab": 0.5, "half-space": 1 - mass, "ball": 0.0, "shell": 0.4}[kind]
-
-    def rank(self, z):
-        if self.kind in ("ball", "shell"):
-            return stats.chi2.cdf(np.square(z).sum(1), self.d)
-        return stats.norm.cdf(z @ self.axis)
-
-    def inside(self, z):
-        return (self.rank(z) > self.low) & (self.rank(z) < self.low + self.mass)
-
-    def outside(self, n, rng):
-        z = rng.standard_normal((3 * n, self.d))
-        return z[~self.inside(z)][:n]
-
-    def fill(self, z):
-        """Codes in A moved out of it, so that they follow the law given outside: the statistic's rank is stretched."""
-        rank, share = self.rank(z), (self.rank(z) - self.low) / self.mass
-        moved = share * (1 - self.mass)
-        rank = np.where(self.inside(z), moved + self.mass * (moved > self.low), rank)
-        if self.kind in ("ball", "shell"):
-            return z * np.sqrt(stats.chi2.ppf(rank, self.d) / np.square(z).sum(1))[:, None]
-        return z + (stats.norm.ppf(rank) - z @ self.axis)[:, None] * self.axis
+from regions import REGIONS, Region, clusters, moved
 
 
 def linear(d, outputs=40, *, seed=0):
@@ -71,16 +40,6 @@ def gap(found):
     """G before it is cut."""
     real = found.data_like
     return 1 - (real.value if real.raw is None else real.raw)
-
-
-def tv(found):
-    real = found.coverage
-    return 1 - (real.value if real.raw is None else real.raw)
-
-
-def tv_error(n):
-    """Standard error of P_ref(s > 1/2) - P_codes(s > 1/2): n of each, in halves; dependent folds."""
-    return 1.317 * 0.5 * np.sqrt(2 / n)
 
 
 # ---- data-like draws -------------------------------------------------------------------------------------------------
@@ -161,23 +120,22 @@ def test_t2_the_interval_holds_the_mass(items, ledger):
     )  # fmt: skip
 
 
-def test_t8_units_of_the_codes_do_not_matter(ledger):
-    d, rng = 4, np.random.default_rng(8)
-    region = Region("half-space", d)
-    decode, codes = decoder(region, filled=False), region.outside(3000, rng)
-    left, right = (np.linalg.qr(rng.standard_normal((d, d)))[0] for _ in range(2))
-    matrix, shift = left @ np.diag(np.geomspace(1, 1e4, d)) @ right, rng.standard_normal(d) * 100
-    moved, back = codes @ matrix.T + shift, np.linalg.inv(matrix).T
-    gaps, lacks = [], []
-    for z, decode_z in ((codes, decode), (moved, lambda z: decode((z - shift) @ back))):
-        law = moments(z, np.zeros_like(z))
-        gaps.append(gap(judge(decode_z, law, z, rng=np.random.default_rng(9))))
-        lacks.append(tv(coverage(law, z, rng=np.random.default_rng(9), seed=0, draws=3000)))
-    for name, values in (("output gap", gaps), ("coverage", lacks)):
-        ledger(
-            "T8", f"{name} under z -> A z + b, condition 1e4", oracle="the same model in other units",
-            truth=values[0], measured=values[1], tolerance=0.03, why="audit.md section 4; two sets of draws",
-        )  # fmt: skip
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("kind", ["half-space", "shell", "clusters"])
+def test_t8_units_of_the_codes_do_not_matter(kind, seed, ledger):
+    rng = np.random.default_rng([8, seed])
+    region = Region("half-space" if kind == "clusters" else kind, 4)
+    decode = decoder(region, filled=False)
+    codes = clusters(3000, 4, rng) if kind == "clusters" else region.outside(3000, rng)
+    other, back = moved(codes, rng)
+    gaps = [
+        gap(judge(f, moments(z, np.zeros_like(z)), z, rng=np.random.default_rng([9, seed])))
+        for f, z in ((decode, codes), (lambda z: decode(back(z)), other))
+    ]
+    ledger(
+        "T8", f"output gap under z -> A z + b, condition 1e4, {kind}, seed {seed}", oracle="the same in other units",
+        truth=gaps[0], measured=gaps[1], tolerance=1e-3, why="rounding: at most 3 of 3,000 draws change sides",
+    )  # fmt: skip
 
 
 def test_t9_an_autoencoder_that_memorises_is_flagged(ledger):
@@ -290,9 +248,6 @@ def test_same_state_same_answer_and_paired_resamples():
     np.testing.assert_array_equal(first.scores, second.scores)
     np.testing.assert_array_equal(first.data_like.replicates, second.data_like.replicates)
     assert first.data_like == second.data_like
-    one, two = (coverage(standard(2), codes, rng=np.random.default_rng(3), seed=1, draws=500) for _ in range(2))
-    assert one.coverage == two.coverage
-    np.testing.assert_array_equal(one.coverage.replicates, two.coverage.replicates)
 
 
 def test_ghosts_of_a_hook_are_means_of_outputs():
@@ -323,122 +278,3 @@ def test_the_conformal_rate_is_the_rate(m, ledger):
         "completeness", f"conformal rate, {m} scores", oracle="mean exceedance, 20,000 draws", truth=rate.mean(),
         measured=exceed.mean(), tolerance=3 * exceed.std() / np.sqrt(20000), why="3 standard errors",
     )  # fmt: skip
-
-
-# ---- coverage and holes ----------------------------------------------------------------------------------------------
-
-
-def check_coverage(kind, d, n, ledger, *, least):
-    rng, region = np.random.default_rng([d, n, REGIONS.index(kind)]), Region(kind, d)
-    codes = region.outside(n, rng)
-    found = coverage(standard(d), codes, rng=rng, seed=0, draws=n)
-    over = max(0, tv(found) - region.mass) / tv_error(n)
-    ledger(
-        "T2", f"coverage over-reports (standard errors), {kind}, d = {d}, n = {n}", oracle="TV = h", truth=0,
-        measured=over, tolerance=3.5, why="audit.md section 4",
-    )  # fmt: skip
-    assert tv(found) >= least * region.mass, found.coverage
-    return found, region, codes
-
-
-@pytest.mark.parametrize(("kind", "d"), [*((kind, 2) for kind in REGIONS), ("half-space", 8)])
-def test_t2_coverage_is_a_lower_bound_and_the_hole_has_its_place(kind, d, ledger):
-    found, region, codes = check_coverage(kind, d, 3000, ledger, least=0.6)
-    mass = found.hole_mass.value
-    assert mass <= region.mass + 3.5 * np.sqrt(region.mass * (1 - region.mass) / 3000)
-    assert mass >= region.mass / 2, found.hole_mass
-    assert found.holes[0].mass >= 0.9 * mass
-    assert region.inside(found.holes[0].centre[None])[0]
-    assert found.holes[0].low < found.holes[0].mass < found.holes[0].high
-    assert found.holes[0].codes_share < 0.01
-    assert found.strays.value < 0.01
-    sides = region.rank(codes[found.holes[0].nearest]) > region.low
-    assert len(sides) >= 2
-    assert sides.any() != (kind == "half-space")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", REGIONS)
-@pytest.mark.parametrize("d", [2, 8, 32])
-def test_t2_coverage_never_over_reports(kind, d, ledger):
-    hidden = kind == "rotated slab" and d == 32
-    check_coverage(kind, d, 5000, ledger, least=0 if hidden else 0.6)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("d", "rounds"), [(2, 200), (8, 100), (32, 40)])
-def test_t11_coverage_reports_nothing_at_the_null(d, rounds, ledger):
-    n, lacks, held = 1000, [], []
-    for round_ in range(rounds):
-        rng = np.random.default_rng([d, round_])
-        found = coverage(standard(d), rng.standard_normal((n, d)), rng=rng, seed=round_, draws=n)
-        lacks.append(tv(found))
-        held.append(found.coverage.high >= 1)
-        assert found.hole_mass.value < 0.01
-        assert found.strays.value < 0.01
-    ledger(
-        "T11", f"mean lower bound of TV of {len(lacks)} nulls, d = {d}", oracle="q = p", truth=0,
-        measured=np.mean(lacks), tolerance=3 * np.std(lacks) / np.sqrt(len(lacks)), why="3 standard errors of the mean",
-    )  # fmt: skip
-    assert np.mean(held) >= 0.9
-    assert max(lacks) < 3.5 * tv_error(n)
-
-
-@pytest.mark.parametrize("d", [2, 8])
-def test_t11_coverage_of_codes_that_fill_the_law(d, ledger):
-    rng = np.random.default_rng(d)
-    found = coverage(standard(d), rng.standard_normal((2000, d)), rng=rng, seed=0, draws=2000)
-    ledger(
-        "T11", f"lower bound of TV, d = {d}", oracle="q = p", truth=0, measured=tv(found),
-        tolerance=3 * tv_error(2000), why="3 standard errors",
-    )  # fmt: skip
-    assert "none found" in found.coverage.reading
-    assert found.holes == ()
-
-
-def test_two_holes_are_numbered_by_mass():
-    rng = np.random.default_rng(0)
-    z, places = rng.standard_normal((8000, 2)), np.array([[1.0, 0.0], [-1.0, 0.0]])
-    inside = np.linalg.norm(z[:, None] - places, axis=2) < [0.7, 0.5]
-    found = coverage(standard(2), z[~inside.any(1)], rng=rng, seed=0, draws=4000)
-    assert len(found.holes) == 2
-    for hole, place, mass in zip(found.holes, places, inside.mean(0), strict=True):
-        assert np.linalg.norm(hole.centre - place) < 0.3
-        assert mass / 2 < hole.mass < mass + 0.02
-
-
-def test_codes_fewer_than_draws_count_as_much():
-    rng, region = np.random.default_rng(4), Region("half-space", 2, mass=0.4)
-    found = coverage(standard(2), region.outside(600, rng), rng=rng, seed=0, draws=3000)
-    assert region.mass / 2 < tv(found) < region.mass + 3.5 * 1.317 * 0.5 * np.sqrt(1 / 600 + 1 / 3000)
-
-
-def test_strays_and_narrow_codes():
-    rng = np.random.default_rng(1)
-    codes = rng.standard_normal((2000, 3))
-    codes[:400] += 8
-    found = coverage(standard(3), codes, rng=rng, seed=0, draws=2000)
-    assert 0.18 < found.strays.value <= 0.2 + 1e-9
-    curve = np.stack([np.cos(t := rng.uniform(0, 6.28, 2000)), np.sin(t), 0 * t], axis=1)
-    found = coverage(moments(curve, np.zeros_like(curve)), curve, rng=rng, seed=0, draws=2000)
-    assert found.coverage.high < 0.5
-
-
-def test_coverage_where_nothing_varies_and_outside_a_flat_law():
-    rng = np.random.default_rng(2)
-    same = np.full((200, 3), 0.3)
-    found = coverage(moments(same, np.zeros_like(same)), same, rng=rng, seed=0, draws=300)
-    assert tv(found) == 0
-    assert found.holes == ()
-    flat = Gaussian(np.zeros(2), np.array([[1.0], [0.0]]))
-    found = coverage(flat, rng.standard_normal((1000, 2)), rng=rng, seed=0, draws=1000)
-    assert found.coverage.value < 0.1  # the codes leave the line
-    assert coverage(standard(1), rng.standard_normal((50, 1)), rng=rng, seed=0, draws=500).coverage.high == 1
-    with pytest.raises(DataError, match="at least 12"):
-        coverage(standard(1), rng.standard_normal((11, 1)), rng=rng, seed=0)
-
-
-@pytest.mark.parametrize(("count", "n"), [(0, 50), (7, 90), (50, 50)])
-def test_wilson_is_scipy(count, n):
-    truth = stats.binomtest(count, n).proportion_ci(method="wilson")
-    np.testing.assert_allclose(wilson(count, n), (truth.low, truth.high), atol=1e-12)

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from gapless.audit import diagnostics as diagnose
-from gapless.audit.completeness import Coverage, DataLike, Isolation, coverage, data_like
+from gapless.audit.completeness import DataLike, Isolation, data_like
 from gapless.audit.continuity import Smoothness, evenness, smoothness
+from gapless.audit.coverage import Coverage, coverage
 from gapless.audit.informativeness import explained_variance, identification, neighbour_preservation
 from gapless.audit.laws import Law, Mixture, Mixup, moments, standard
 from gapless.audit.measure import Measure

@@ -79,7 +79,7 @@ class Law(ABC):
     def _normal(self) -> "Gaussian":
         """The Gaussian with the moments of the law; by 8,192 fixed draws where they are not known."""
         draws = self._fixed_draws
-        return framed(draws, draws.mean(0), _covariance(draws))
+        return framed(draws, draws.mean(0), _rows(draws))
 
     @cached_property
     def _fixed_draws(self) -> np.ndarray:
@@ -166,21 +166,22 @@ def balance(surprise: np.ndarray, n: int, far: int) -> np.ndarray:
     return (n + far) / (n + far * ratio)
 
 
-def root(covariance: np.ndarray) -> np.ndarray:
-    """A square root L of a covariance, L L^T = S R S with S the standard deviations and R the correlations.
+def root(rows: np.ndarray) -> np.ndarray:
+    """A square root L of the covariance B^T B of rows B (m, d): L L^T = S R S, S standard deviations, R correlations.
 
-    R is taken apart by its eigenvectors and its null directions are left out: shape (d, rank). Scaling first keeps
-    features whose units are far apart.
+    From the singular values of the rows themselves: a covariance squares the condition, and would lose narrow
+    directions to rounding. Null directions are left out: shape (d, rank). Scaling first keeps features whose units are
+    far apart.
     """
-    spread = np.sqrt(np.diag(covariance))
+    spread = np.linalg.norm(rows, axis=0)
     unit = np.where(spread > 0, spread, 1)
-    values, vectors = np.linalg.eigh(covariance / np.outer(unit, unit))
-    keep = values > max(values.max(initial=0), 0) * 1e-12
-    return unit[:, None] * vectors[:, keep] * np.sqrt(values[keep])
+    _, values, vectors = np.linalg.svd(np.linalg.qr(rows / unit, mode="r"), full_matrices=False)
+    keep = values > max(values.max(initial=0), 0) * 1e-6
+    return unit[:, None] * vectors[keep].T * values[keep]
 
 
-def framed(points: np.ndarray, mean: np.ndarray, covariance: np.ndarray) -> Gaussian:
-    """N(mean, covariance) whose axes of noise are those of the points, whatever units they come in.
+def framed(points: np.ndarray, mean: np.ndarray, rows: np.ndarray) -> Gaussian:
+    """N(mean, B^T B), B the rows, whose axes of noise are those of the points, whatever units they come in.
 
     A square root of a covariance is known up to a rotation. This one makes the fourth moments `E |w|^2 w w^T` of the
     whitened points diagonal (FOBI: Cardoso 1989), ascending, each axis skewed to the positive side. Then z -> A z + b
@@ -190,9 +191,9 @@ def framed(points: np.ndarray, mean: np.ndarray, covariance: np.ndarray) -> Gaus
     Args:
         points: shape (n, d).
         mean: shape (d,).
-        covariance: shape (d, d), of the points or of points like them.
+        rows: B, shape (m, d).
     """
-    bare = Gaussian(mean, root(covariance))
+    bare = Gaussian(mean, root(rows))
     white = bare.whiten(points)
     _, axes = np.linalg.eigh((white * np.square(white).sum(1, keepdims=True)).T @ white / len(white))
     along = white @ axes
@@ -202,9 +203,9 @@ def framed(points: np.ndarray, mean: np.ndarray, covariance: np.ndarray) -> Gaus
     return Gaussian(mean, bare.factor @ (axes * np.where(signs < 0, -1, 1)))
 
 
-def _covariance(codes: np.ndarray) -> np.ndarray:
-    """Covariance of codes (n, d), divided by n: shape (d, d)."""
-    return np.cov(codes, rowvar=False, bias=True).reshape(codes.shape[1], codes.shape[1])
+def _rows(codes: np.ndarray) -> np.ndarray:
+    """B (n, d) such that B^T B is the covariance of codes (n, d), divided by n."""
+    return (codes - codes.mean(0)) / np.sqrt(len(codes))
 
 
 def standard(dimension: int) -> Gaussian:
@@ -223,14 +224,14 @@ def moments(loc: np.ndarray, scale: np.ndarray) -> Gaussian:
         scale: standard deviations, shape (n, d).
     """
     n, d = loc.shape
+    rows, noise = _rows(loc), [np.diag(np.sqrt(np.square(scale).mean(0)))]
     if 1 < n < 10 * d:
-        from sklearn.covariance import ledoit_wolf
+        from sklearn.covariance import ledoit_wolf_shrinkage
 
-        covariance = ledoit_wolf(loc)[0]
-    else:
-        covariance = _covariance(loc)
-    covariance = covariance + np.diag(np.square(scale).mean(0))
-    return framed(loc, loc.mean(0), covariance)
+        shrunk = float(ledoit_wolf_shrinkage(loc))
+        noise.append(np.eye(d) * np.sqrt(shrunk * np.square(rows).sum() / d))
+        rows = rows * np.sqrt(1 - shrunk)
+    return framed(loc, loc.mean(0), np.concatenate([rows, *noise]))
 
 
 class PushForward(Law):
@@ -332,7 +333,7 @@ class Mixture(Law):
         from sklearn.mixture import GaussianMixture
 
         k = max(1, min(k, len(codes) // 2))
-        whole = framed(codes, codes.mean(0), _covariance(codes))
+        whole = framed(codes, codes.mean(0), _rows(codes))
         if whole.factor.shape[1] == 0:
             return cls(np.ones(1), [whole], name="GMM-1")
         model = GaussianMixture(k, covariance_type="full", reg_covar=1e-6, random_state=seed, max_iter=50)
@@ -369,9 +370,9 @@ class Mixture(Law):
     def _normal(self) -> Gaussian:
         means = np.stack([part.mean for part in self.components])
         mean = self.weights @ means
-        within = sum(w * part.factor @ part.factor.T for w, part in zip(self.weights, self.components, strict=True))
-        between = (means - mean).T @ ((means - mean) * self.weights[:, None])
-        return framed(self._fixed_draws, mean, within + between)
+        rows = [np.sqrt(self.weights)[:, None] * (means - mean)]
+        rows += [np.sqrt(w) * part.factor.T for w, part in zip(self.weights, self.components, strict=True)]
+        return framed(self._fixed_draws, mean, np.concatenate(rows))
 
     def _by_component(
         self, n: int, rng: np.random.Generator, draw: Callable[[Gaussian, int], np.ndarray]
@@ -415,7 +416,7 @@ class Mixup(Law):
 
     @cached_property
     def _normal(self) -> Gaussian:
-        return framed(self.codes, self.codes.mean(0), _covariance(self.codes) * 2 / 3)
+        return framed(self.codes, self.codes.mean(0), _rows(self.codes) * np.sqrt(2 / 3))
 
 
 class DiscreteCodes(Law):

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Measure", "interval", "jackknife", "not_applicable", "resamples"]
+__all__ = ["Measure", "interval", "jackknife", "not_applicable", "resamples", "share"]
 
 Z95 = 1.959963984540054
 
@@ -67,3 +67,9 @@ def interval(replicates: np.ndarray) -> tuple[float, float]:
     """The 95 % percentile interval of bootstrap replicates of an estimate."""
     low, high = np.quantile(replicates, [0.025, 0.975])
     return float(low), float(high)
+
+
+def share(raw: float, replicates: np.ndarray, *, n: int) -> Measure:
+    """A share, cut to 0..1 as its replicates are; its reading is added by the caller."""
+    value, again = float(np.clip(raw, 0, 1)), np.clip(replicates, 0, 1)
+    return Measure(value, *interval(again), n, "", raw=None if value == raw else float(raw), replicates=again)
