@@ -102,7 +102,7 @@ def test_audit_refuses_what_it_does_not_know(digits_study, tmp_path):
     for words, code, match in (
         (["--fail-on", "beauty<1"], 2, "NAME is one of smoothness"),
         (["--fail-on", "data_like"], 2, "takes NAME<NUMBER"),
-        (["--reference", "uniform"], 2, "no reference 'uniform'"),
+        (["--reference", "uniform"], 2, "use declared, moments, gmm, mixup\n"),
         (["--budget", "lavish"], 2, "no budget 'lavish'"),
         (["--seed", "-1"], 2, "--seed takes 0 or more"),
     ):

@@ -105,7 +105,10 @@ def test_encode_decode_and_reconstruct_agree(place):
     assert (done.returncode, done.stdout) == (0, "codes.csv\n"), done.stderr
     with (place / "codes.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["z_0", "z_1", "scale_0", "scale_1", "label"]
+    assert list(rows[0]) == ["z_0", "z_1", "scale_0", "scale_1", "label", "part"]
+    assert [row["part"] for row in rows].count("held-out") == 6
+    config = json.loads((place / "run" / "config.json").read_text("utf-8"))
+    assert config["data"]["items"] == [54, 6]
     assert [row["label"] for row in rows[:3]] == ["x", "y", "x"]
     assert len(rows) == 60
     by_code = gapless("decode", "run", "codes.csv", cwd=place)
@@ -190,10 +193,13 @@ FAULTS = {
     "no command": (["trian"], 2, 'Did you mean "train"'),
     "an unknown option": (["train", "digits", "--epoch", "3"], 2, "Did you mean --epochs"),
     "a word for a number": (["train", "digits", "--latent", "two"], 2, "--latent"),
-    "a number that cannot be": (["train", "digits", "--latent", "0"], 2, "latent must be at least 1; got 0"),
+    "a number that cannot be": (["train", "digits", "--latent", "0"], 2, "fix: give 1 or more"),
+    "a layer without units": (["train", "digits", "--hidden", "0"], 2, "fix: give the units of each layer"),
     "an unknown recipe": (["train", "digits", "--recipe", "gan"], 2, "use one of ae, kl-only, vae"),
     "an unknown network": (["train", "digits", "--network", "big"], 2, "use one of auto, mlp"),
     "an unknown likelihood": (["train", "digits", "--likelihood", "Poison"], 2, "use one of Bernoulli"),
+    "a likelihood before the data": (["train", "gone.npy", "--likelihood", "Poison"], 2, "use one of Bernoulli"),
+    "a network before the data": (["train", "gone.npy", "--network", "big"], 2, "use one of auto, mlp"),
     "a file that is not there": (["train", "gone.npy"], 3, "there is no such file"),
     "an empty file": (["train", "empty.npy"], 3, "empty.npy"),
     "one row": (["train", "one.npy"], 3, "one.npy"),

@@ -1,5 +1,6 @@
 """Planted mistakes: each is written into a copy of the source, and the named tests must fail on it."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -7,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+import planted_in_the_audit
 
 ROOT = Path(__file__).resolve().parents[1]
 TRICK = "tests/test_distributions.py"
@@ -147,20 +150,51 @@ MISTAKES = {
         "self.scale.double().mean(0)",
         TRAIN,
     ),
+    **{f"audit: {name}": mistake for name, mistake in planted_in_the_audit.MISTAKES.items()},
 }
+
+
+def chosen(tests):
+    """Arguments of pytest: a file, a class in it, or either and how the name of the test begins."""
+    place, _, name = tests.rpartition("::")
+    return [place, "-m", "not slow", "-k", name] if name.startswith("test_") else [tests]
+
+
+def test_a_mistake_is_planted_in_every_module_of_the_audit():
+    files = {file for file, *_ in planted_in_the_audit.MISTAKES.values()}
+    parts = {path.name for path in (ROOT / "src" / "gapless" / "audit").glob("*.py")} - {"__init__.py", "subject.py"}
+    assert files == {f"audit/{name}" for name in parts}
+    assert len(planted_in_the_audit.MISTAKES) >= 40
+
+
+@pytest.fixture(scope="module")
+def again():
+    """Runs chosen tests on a folder of sources: (folder, arguments, file for the output) -> exit code."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, str(ROOT / "tests" / "forked_pytest.py")]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    runner = subprocess.Popen(command, cwd=ROOT, env=environment, **pipes)
+
+    def run(source, arguments, output):
+        runner.stdin.write(json.dumps([str(source), arguments, str(output)]) + "\n")
+        runner.stdin.flush()
+        return int(runner.stdout.readline())
+
+    yield run
+    runner.stdin.close()
+    runner.wait(60)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_planted_mistake_is_caught(tmp_path, name):
+def test_a_planted_mistake_is_caught(tmp_path, name, again):
     file, stands, mistake, tests = MISTAKES[name]
     shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
     path = tmp_path / "src" / "gapless" / file
     source = path.read_text("utf-8")
     assert source.count(stands) == 1, f"{file} no longer holds the line this mistake is planted in, once"
     path.write_text(source.replace(stands, mistake), "utf-8")
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "src"), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", tests]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    arguments = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *chosen(tests)]
+    code = again(tmp_path / "src", arguments, tmp_path / "output.txt")
     # 1: tests ran and failed; 2 would be a source that cannot even be loaded.
-    assert done.returncode == 1, f"not caught: {done.stdout[-2000:]}"
+    assert code == 1, f"not caught: {(tmp_path / 'output.txt').read_text('utf-8')[-2000:]}"

@@ -8,7 +8,7 @@ import torch
 import gapless
 from gapless.report.maps import frame_of
 from gapless.report.pictures import Pictures, reach, sameness
-from gapless.report.thumbnails import png, sheet, thumbnails
+from gapless.report.thumbnails import labelled, png, sheet, thumbnails
 from gapless.settings import Settings
 
 
@@ -131,3 +131,12 @@ def test_sheets_place_pictures_in_reading_order():
 def test_the_frame_holds_the_rings_and_the_codes():
     assert frame_of(np.zeros((5, 2))) == 3.4
     assert frame_of(np.array([[40.0, 0.0]] * 5)) == pytest.approx(44.8)
+
+
+def test_the_names_of_bars_stand_below_them():
+    picture = np.full((40, 300, 3), 7, np.uint8)
+    found = labelled(picture, ["length", "표", "width"])
+    np.testing.assert_array_equal(found[:40, :300], picture)
+    assert (found[40:] < 100).any(), "something is written"
+    assert labelled(picture, [f"feature {i}" for i in range(40)]).shape[0] > found.shape[0], "over several lines"
+    assert (found != labelled(picture, ["length", "표", "depth"])).any()

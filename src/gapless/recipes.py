@@ -200,25 +200,30 @@ def build(
     return model, _objective(name, recipe, options or {})
 
 
+NETWORKS: dict[str, tuple[type[networks.Network], type[networks.Network]]] = {
+    "mlp": (networks.MLP, networks.MLP),
+    "residual": (networks.ResidualMLP, networks.ResidualMLP),
+    "convolutional": (networks.ConvolutionalEncoder, networks.ConvolutionalDecoder),
+}
+
+
 def resolve_network(network: str, event_shape: Sequence[int]) -> str:
-    """What "auto" means for this kind of data; any other name is itself."""
-    if network != "auto":
+    """What "auto" means for this kind of data; any other name is itself.
+
+    Raises:
+        UsageError: there is no such network.
+    """
+    if network in NETWORKS:
         return network
+    if network != "auto":
+        raise UsageError(f"there is no network called {network!r}", fix=f"use one of auto, {', '.join(NETWORKS)}")
     image = len(event_shape) == 3
     small = math.prod(event_shape) <= 32 * 32
     return "convolutional" if image and not small else "mlp"
 
 
 def _networks(network: str, event: tuple[int, ...]) -> tuple[type[networks.Network], type[networks.Network]]:
-    pairs: dict[str, tuple[type[networks.Network], type[networks.Network]]] = {
-        "mlp": (networks.MLP, networks.MLP),
-        "residual": (networks.ResidualMLP, networks.ResidualMLP),
-        "convolutional": (networks.ConvolutionalEncoder, networks.ConvolutionalDecoder),
-    }
-    chosen = resolve_network(network, event)
-    if chosen not in pairs:
-        raise UsageError(f"there is no network called {network!r}", fix=f"use one of auto, {', '.join(pairs)}")
-    return pairs[chosen]
+    return NETWORKS[resolve_network(network, event)]
 
 
 def _seeded(

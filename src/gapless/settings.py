@@ -96,7 +96,7 @@ class Settings:
         for name, lowest in at_least.items():
             value = getattr(self, name)
             if value is not None and value < lowest:
-                raise UsageError(f"{name} must be at least {lowest}; got {value}")
+                raise UsageError(f"{name} must be at least {lowest}; got {value}", fix=f"give {lowest} or more")
         for name in ("learning_rate", "clip"):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
@@ -111,6 +111,11 @@ class Settings:
             raise UsageError(f"warmup is a share of all steps, from 0 to below 1; got {self.warmup}")
         if self.ema is not None and not 0 < self.ema < 1:
             raise UsageError(f"ema is a decay between 0 and 1; got {self.ema}")
+        if any(units < 1 for units in self.hidden):
+            raise UsageError(
+                f"hidden needs layers of at least 1 unit; got {', '.join(map(str, self.hidden))}",
+                fix="give the units of each layer, for example --hidden 64 --hidden 32",
+            )
 
     def epochs_for(self, items: int) -> int:
         """The number of epochs over `items` training items: the one asked for, or the default."""

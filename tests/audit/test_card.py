@@ -7,7 +7,7 @@ import pytest
 
 from gapless.audit import Budget, Subject, paired, scorecard, standard
 from gapless.audit.anchors import collapsed, ppca
-from gapless.audit.card import HEADLINE
+from gapless.audit.card import HEADLINE, STAGES, _rng
 from gapless.audit.measure import Measure
 from gapless.audit.verdict import level, levels, verdict
 from gapless.errors import DataError, UsageError
@@ -110,6 +110,8 @@ def test_a_hole_of_a_fifth_is_flagged_for_completeness_alone():
     assert card.coverage.value < 0.86
     assert card.holes[0].mass == pytest.approx(0.2, abs=0.06)
     assert card.holes[0].centre[0] > edge
+    apart = np.linalg.norm(z - card.holes[0].centre, axis=1)
+    assert apart[card.holes[0].nearest[0]] < apart.min() + 0.05, "rows of the items as they were given"
     assert "gappy" in card.verdict
 
 
@@ -174,7 +176,7 @@ def test_a_card_is_json_and_names_what_it_rests_on():
         assert told[name]["reading"].endswith((".", ")"))
     assert told["about"]["items"] == 400
     assert told["about"]["decodes"] > 1000
-    assert len(card.evidence["labels"]) == 400
+    np.testing.assert_array_equal(card.evidence["labels"], (np.arange(400) % 3)[card.evidence["rows"]])
 
 
 def test_an_affine_change_of_the_codes_changes_no_headline_number():
@@ -194,6 +196,17 @@ def test_an_affine_change_of_the_codes_changes_no_headline_number():
         a, b = first.measures[name].value, second.measures[name].value
         assert a == pytest.approx(b, abs=tolerance.get(name, 1e-3)), name
     assert first.verdict == second.verdict
+
+
+def test_a_law_fitted_ex_post_is_judged_by_the_other_half():
+    x, weight = world(400)
+    card = scorecard(perfect(weight), x, budget="quick", reference="gmm")
+    assert (card.reference, card.coverage.n) == ("GMM-10", 200)
+
+
+def test_every_stage_has_a_stream_of_its_own():
+    firsts = {_rng(seed, stage).random() for seed in (0, 1) for stage in STAGES}
+    assert len(firsts) == 2 * len(STAGES)
 
 
 # Comparisons.
@@ -239,6 +252,16 @@ def test_ppca_is_scikit_learns_posterior_mean_and_reconstruction():
     other = theirs.transform(x) @ theirs.components_ + theirs.mean_
     # factor analysis has one noise a column where pPCA has one for all; here they are the same in truth
     assert np.square(ours - other).mean() < 0.01 * x.var()
+
+
+def test_ppca_has_the_noise_of_scikit_learn():
+    from sklearn.decomposition import PCA
+
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((500, 3)) @ rng.standard_normal((3, 6)) + rng.standard_normal((500, 6))
+    theirs = PCA(2).fit(x)
+    _, scale = ppca(x, 2).encode(x[:1])
+    np.testing.assert_allclose(scale[0] ** 2, theirs.noise_variance_ / theirs.explained_variance_, rtol=1e-9)
 
 
 def test_tensors_and_arrays_are_audited_alike():

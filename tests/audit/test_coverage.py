@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from gapless.audit.coverage import coverage, wilson
+from gapless.audit.coverage import _shares, coverage, wilson
 from gapless.audit.laws import Gaussian, moments, standard
 from gapless.errors import DataError
 from regions import REGIONS, Region, clusters, moved
@@ -45,6 +45,8 @@ def test_t2_coverage_is_a_lower_bound_and_the_hole_has_its_place(kind, d, ledger
     assert found.holes[0].codes_share < 0.01
     assert found.hole_mass.reading.startswith("At least ")
     assert found.strays.value < 0.01
+    apart = np.linalg.norm(codes - found.holes[0].centre, axis=1)
+    assert apart[found.holes[0].nearest[0]] < 1.1 * apart.min()
     sides = region.rank(codes[found.holes[0].nearest]) > region.low
     assert len(sides) >= 2
     assert sides.any() != (kind == "half-space")
@@ -154,6 +156,17 @@ def test_coverage_where_nothing_varies_and_outside_a_flat_law():
     assert coverage(standard(1), rng.standard_normal((50, 1)), rng=rng, seed=0, draws=500).coverage.high == 1
     with pytest.raises(DataError, match="at least 12"):
         coverage(standard(1), rng.standard_normal((11, 1)), rng=rng, seed=0)
+
+
+def test_shares_from_given_scores():
+    rng = np.random.default_rng(0)
+    scores = np.repeat([0.95, 0.6, 0.3], [100, 300, 100]), np.repeat([0.95, 0.4, 0.05], [50, 850, 100])
+    again = rng.integers(0, 500, (400, 500)), rng.integers(0, 1000, (400, 1000))
+    filled, hole_mass, strays = _shares(scores, again, "p")
+    assert filled.value == pytest.approx(1 - (0.8 - 0.05))
+    assert (hole_mass.value, strays.value) == (0.2, 0.1)
+    spread = 1.3174 * np.sqrt(0.8 * 0.2 / 500 + 0.05 * 0.95 / 1000)
+    assert filled.replicates.std() == pytest.approx(spread, rel=0.15), "4 standard errors of 400 rounds"
 
 
 @pytest.mark.parametrize(("count", "n"), [(0, 50), (7, 90), (50, 50)])

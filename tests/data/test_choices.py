@@ -227,3 +227,12 @@ def test_all_items_for_a_model_that_exists(tmp_path):
     digits = read_items("digits")
     assert len(digits.items) == 1797
     assert digits.items.labels[:4].tolist() == [0, 1, 2, 3]
+
+
+def test_bernoulli_asked_for_on_a_continuous_table_is_warned_of():
+    values = np.random.default_rng(0).random((60, 3)).astype(np.float32)
+    warned = [n for n in read(values, likelihood="Bernoulli").inspection.notes if n.startswith("warning")]
+    assert len(warned) == 1
+    assert "not all 0 or 1" in warned[0]
+    for data, likelihood in ((values, "auto"), (np.round(values), "Bernoulli"), (values, "Normal")):
+        assert not any(n.startswith("warning") for n in read(data, likelihood=likelihood).inspection.notes)

@@ -7,6 +7,7 @@ from typing import Any
 from gapless import adapters, runs, study
 from gapless.audit import Scorecard, scorecard
 from gapless.audit.card import HEADLINE
+from gapless.cli.options import check_reference
 from gapless.cli.output import cards_table, print_json, say
 from gapless.data import Feed
 from gapless.errors import AuditBelowBar, UsageError
@@ -28,6 +29,7 @@ def audit(
 ) -> None:
     """Audit one run, print its card, write its page, and fail below a stated bar."""
     wanted = [_bar(text) for text in bars]
+    check_reference(reference)
     if seed < 0:
         raise UsageError(f"--seed takes 0 or more; got {seed}")
     run = runs.load_run(folder)

@@ -216,7 +216,7 @@ def sample(
 
 @app.command
 def encode(run: Path, data: str | None = None, /, *, output: Output = None, json: bool = False) -> None:
-    """Encode every item of the data: mean and standard deviation of its code.
+    """Encode every item of the data: mean and standard deviation of its code, and of the run's own data the part.
 
     Args:
         run: a run folder.

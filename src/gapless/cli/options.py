@@ -5,7 +5,9 @@ from typing import Any
 
 from gapless.errors import UsageError
 
-__all__ = ["Keeping", "Reading", "parse_size"]
+__all__ = ["Keeping", "Reading", "check_reference", "parse_size"]
+
+REFERENCES = ("declared", "moments", "gmm", "mixup")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +73,12 @@ class Reading:
             resize=parse_size(self.resize),
             on_error=self.on_error,
         )
+
+
+def check_reference(name: str) -> None:
+    """Refuse a reference law that cannot be named in a shell."""
+    if name not in REFERENCES:
+        raise UsageError(f"there is no reference {name!r}", where="--reference", fix=f"use {', '.join(REFERENCES)}")
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:

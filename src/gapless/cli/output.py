@@ -115,13 +115,14 @@ def write_items(
 
 
 def _contact_sheet(values: np.ndarray, card: Any, columns: int | None) -> bytes:
-    from gapless.report.thumbnails import png, sheet, thumbnails, value_range
+    from gapless.report.thumbnails import labelled, png, sheet, thumbnails, value_range
 
     low, high = value_range([values])
     if card.likelihood == "Bernoulli" or card.scaling.name == "unit":
         low, high = 0.0, 1.0
     pictures = thumbnails(values, kind=card.kind, low=low, high=high)
-    return png(sheet(pictures, columns or math.ceil(math.sqrt(len(pictures)))))
+    picture = sheet(pictures, columns or math.ceil(math.sqrt(len(pictures))))
+    return png(labelled(picture, card.columns) if card.columns else picture)
 
 
 def write_columns(

@@ -40,6 +40,8 @@ def encode(folder: Path, source: str | None, *, output: Path | None, json: bool)
     extra = {"scale": torch.cat([posterior.stddev for posterior in posteriors]).numpy()}
     if items.labels is not None:
         extra["label"] = np.array(label_names)[items.labels] if label_names else items.labels
+    if source is None:
+        extra["part"] = _parts(run, len(loc))
     names = [f"z_{feature}" for feature in range(loc.shape[1])]
     write_columns(loc, names, output, as_json=json, extra=extra)
 
@@ -79,6 +81,13 @@ def interpolate(
 
 def _items(run: runs.Run, source: str | None) -> tuple[Items, tuple[str, ...]]:
     return run.data.read_items(run.data.source if source is None else source)
+
+
+def _parts(run: runs.Run, items: int) -> np.ndarray:
+    """Which items of the run's own data were trained on, and which held out: shape (n,)."""
+    part = np.full(items, "train", dtype="U8")
+    part[run.data.read().held_out.index] = "held-out"
+    return part
 
 
 def _batches(run: runs.Run, items: Items) -> Iterator[Tensor]:

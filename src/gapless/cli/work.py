@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from gapless.cli.options import Keeping, Reading
+from gapless.cli.options import Keeping, Reading, check_reference
 from gapless.cli.output import cards_table, held_out_table, print_json, say
 from gapless.errors import UsageError
 from gapless.settings import Settings
@@ -31,8 +31,8 @@ def compare(
 
     if budget not in ("default", "quick", "none"):
         raise UsageError(f"--audit takes default, quick or none; got {budget!r}")
-    if reference not in ("moments", "declared", "gmm", "mixup"):
-        raise UsageError(f"--reference takes moments, declared, gmm or mixup; got {reference!r}")
+    check_reference(reference)
+    _check_names(reading, settings)
     folder = output or Path("runs") / f"compare-{_stem(source)}"
     with claimed(folder, fresh=keeping.fresh, force=keeping.force) as place:
         data = _read(source, reading, settings)
@@ -111,6 +111,7 @@ def train(
     from gapless.workplaces import claimed
 
     named_recipe(recipe)
+    _check_names(reading, settings)
     folder = output or Path("runs") / f"{recipe}-{_stem(source)}"
     # Claimed before the data is read: what cannot be written is said at once.
     with claimed(folder, fresh=keeping.fresh, force=keeping.force, every=keeping.checkpoint_every) as place:
@@ -234,6 +235,17 @@ def _read(source: str, reading: Reading, settings: Settings) -> Any:
     for note in data.inspection.notes:
         say(f"  {note}")
     return data
+
+
+def _check_names(reading: Reading, settings: Settings) -> None:
+    """Names that no data can make right are refused before the data is read and told of."""
+    from gapless import likelihoods
+    from gapless.parts import named
+    from gapless.recipes import resolve_network
+
+    if reading.likelihood != "auto":
+        named(reading.likelihood, likelihoods)
+    resolve_network(settings.network, (1, 1, 1))
 
 
 def _callbacks(title: str) -> tuple[Any, ...]:

@@ -69,6 +69,11 @@ def choose(
     _refuse_overflow(taken, whole, where)
     if likelihood == "auto":
         likelihood = _likelihood(facts, taken)
+    elif likelihood.endswith("Bernoulli") and raw.kind == "table" and not facts.binary:
+        facts.notes.append(
+            f"warning: likelihood {likelihood} was asked for, but the columns are not all 0 or 1: "
+            "its values are no densities; NormalWithOptimalScale suits them"
+        )
     _note_counts(facts)
     return Choice(taken, likelihood, _inspection(facts))
 

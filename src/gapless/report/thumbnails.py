@@ -2,11 +2,12 @@
 
 import base64
 import io
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = ["framed", "png", "png_uri", "sheet", "thumbnails"]
+__all__ = ["framed", "labelled", "png", "png_uri", "sheet", "thumbnails"]
 
 PAPER, INK, BELOW = (255, 255, 255), (68, 119, 170), (204, 102, 119)
 FRAME_RED, FRAME_GREY = np.array((204, 51, 68), np.uint8), np.array((200, 204, 210), np.uint8)
@@ -83,6 +84,27 @@ def framed(pictures: np.ndarray, marked: np.ndarray) -> np.ndarray:
     page[:] = np.where(np.asarray(marked)[:, None], FRAME_RED, FRAME_GREY)[:, None, None]
     page[:, thick:-thick, thick:-thick] = pictures
     return page
+
+
+def labelled(picture: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """A sheet of table rows with the names of its bars written below, in their order.
+
+    Args:
+        picture: shape (height, width, 3), uint8.
+        names: of the columns, from the left; what the font cannot write is given by its number.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    shown = [name if name.isascii() else f"column {i}" for i, name in enumerate(names, start=1)]
+    width = max(picture.shape[1], 240)
+    lines = textwrap.wrap("bars from the left: " + ", ".join(shown), width=width // 8)
+    page = np.full((picture.shape[0] + 18 * len(lines) + 8, width, 3), PAPER, dtype=np.uint8)
+    page[: picture.shape[0], : picture.shape[1]] = picture
+    image = Image.fromarray(page)
+    for number, line in enumerate(lines):
+        place = (4, picture.shape[0] + 4 + 18 * number)
+        ImageDraw.Draw(image).text(place, line, fill=(0, 0, 0), font=ImageFont.load_default(13))
+    return np.asarray(image)
 
 
 def png(picture: np.ndarray) -> bytes:
