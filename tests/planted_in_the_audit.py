@@ -18,8 +18,6 @@ MEASURE = {
                                     "again = float(np.clip(raw, 0, 1)), replicates", BASE + "test_a_share"),
 }  # fmt: skip
 LAW = {
-    "circles that are none": ("return np.cos(t) * a + np.sin(t) * b", "return np.cos(t) * a + np.sin(2 * t) * b",
-                              EVERY + "test_the_correlation"),
     "half the angle": ("np.cos(TWO_PI * lag / points)", "np.cos(np.pi * lag / points)", EVERY + "test_the_correlation"),
     "the correlation of mixup": ("(1 - 4 * way / 3)", "(1 - 2 * way / 3)", EVERY + "test_the_correlation"),
     "the correlation of codes redrawn": ("(1 - 1 / self.dimension) ** lag", "1 - lag / self.dimension",
@@ -31,9 +29,6 @@ LAW = {
     "axes without a sign": ("np.where(signs < 0, -1, 1)", "1", LAWS + "test_the_same_noise"),
     "axes of the covariance alone": ("(white * np.square(white).sum(1, keepdims=True)).T", "white.T",
                                      LAWS + "test_the_same_noise"),
-    "weights of the tail that do not make up": ("(1 - 1 / SURPRISE)) / SURPRISE", "(1 - 1 / SURPRISE))",
-                                                EVERY + "test_loops_and_tail"),
-    "a surprise with half the freedom": (", 2 * u.shape[2]))", ", u.shape[2]))", LAWS + "test_far_circles"),
     "half the angle of two codes": ("angle = 2 * np.arctan2", "angle = np.arctan2", LAWS + "test_sphere_interpolation"),
     "components by the square of their weight": ("np.sqrt(w) * part.factor.T", "w * part.factor.T",
                                                  EVERY + "test_whitened_draws"),
@@ -42,6 +37,13 @@ LAW = {
                                    LAWS + "test_mixture_draws"),
     "narrow directions taken for none": ("initial=0), 0) * 1e-6", "initial=0), 0) * 1e-2",
                                          LAWS + "test_moments_follow"),
+}  # fmt: skip
+CIRCLES = {
+    "circles that are none": ("return np.cos(t) * a + np.sin(t) * b", "return np.cos(t) * a + np.sin(2 * t) * b",
+                              EVERY + "test_the_correlation"),
+    "weights of the tail that do not make up": ("(1 - 1 / SURPRISE)) / SURPRISE", "(1 - 1 / SURPRISE))",
+                                                EVERY + "test_loops_and_tail"),
+    "a surprise with half the freedom": (", 2 * u.shape[2]))", ", u.shape[2]))", LAWS + "test_far_circles"),
 }  # fmt: skip
 CONTINUITY = {
     "a change without its half": ("/ (2 * step.shape[1])", "/ step.shape[1]", WALK + "TestSmoothness::test_sines"),
@@ -198,7 +200,8 @@ SCORECARD = {
 MISTAKES = {
     name: (f"audit/{file}.py", *mistake)
     for file, planted in {
-        "measure": MEASURE, "laws": LAW, "continuity": CONTINUITY, "completeness": COMPLETENESS, "coverage": COVERAGE,
+        "measure": MEASURE, "laws": LAW, "circles": CIRCLES, "continuity": CONTINUITY, "completeness": COMPLETENESS,
+        "coverage": COVERAGE,
         "informativeness": INFORMATIVENESS, "surgery": SURGERY, "diagnostics": DIAGNOSTICS, "neighbours": NEIGHBOURS,
         "paired": PAIRED, "verdict": VERDICT, "anchors": ANCHORS, "card": SCORECARD,
     }.items()

@@ -5,6 +5,7 @@ import pytest
 from scipy.stats import chi2, ks_2samp, kstest
 
 from gapless.audit import laws
+from gapless.audit.circles import circles, far_circles, surprise
 from gapless.audit.laws import DiscreteCodes, Gaussian, Mixture, Mixup, PushForward, Sphere, moments, standard
 from gapless.errors import UsageError
 
@@ -138,11 +139,11 @@ def test_gaussian_loops_are_normal_at_every_point():
 
 @pytest.mark.parametrize("d", [1, 3, 40])
 def test_far_circles_are_three_times_as_surprising(d):
-    plain = laws.surprise(laws.circles(N, 8, d, np.random.default_rng(0)))
-    far = laws.surprise(laws.far_circles(N, 8, d, np.random.default_rng(1)))
+    plain = surprise(circles(N, 8, d, np.random.default_rng(0)))
+    far = surprise(far_circles(N, 8, d, np.random.default_rng(1)))
     assert kstest(plain, "expon").pvalue > 1e-4
     assert kstest(far / 3, "expon").pvalue > 1e-4
-    u = laws.far_circles(5, 8, d, np.random.default_rng(1))
+    u = far_circles(5, 8, d, np.random.default_rng(1))
     np.testing.assert_allclose(u, -np.roll(u, 4, axis=1), atol=1e-12)
 
 

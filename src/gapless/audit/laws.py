@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
+from gapless.audit.circles import balance, circles, far_circles, surprise
 from gapless.errors import UsageError
 
 __all__ = ["DiscreteCodes", "Gaussian", "Law", "Mixture", "Mixup", "PushForward", "Sphere", "moments", "standard"]
@@ -14,8 +15,6 @@ __all__ = ["DiscreteCodes", "Gaussian", "Law", "Mixture", "Mixup", "PushForward"
 TWO_PI = 2 * np.pi
 SYMMETRIC = 1e-6
 """A skewness under this may be rounding."""
-SURPRISE = 3.0
-"""Mean of -log P(a circle at least so large) among the circles drawn far out; 1 among ordinary ones."""
 
 
 class Law(ABC):
@@ -124,46 +123,6 @@ class Gaussian(Law):
 
     def whiten(self, z: np.ndarray) -> np.ndarray:
         return (z - self.mean) @ self._inverse.T
-
-
-def circles(n: int, points: int, dimension: int, rng: np.random.Generator) -> np.ndarray:
-    """`cos(t) a + sin(t) b` at equally spaced t, a, b ~ N(0, I): shape (n, points, dimension)."""
-    a, b = rng.standard_normal((2, n, 1, dimension))
-    t = (np.arange(points) * (TWO_PI / points))[None, :, None]
-    return np.cos(t) * a + np.sin(t) * b
-
-
-def surprise(u: np.ndarray) -> np.ndarray:
-    """`-log P(|a|^2 + |b|^2 at least that of the circle)` of circles (n, points, k), at least 3 points: shape (n,).
-
-    The size of `cos(t) a + sin(t) b` is twice the mean of |u(t)|^2 and follows chi^2(2 k), so that this is Exp(1).
-    """
-    from scipy.stats import chi2
-
-    if u.shape[2] == 0:
-        return np.zeros(len(u))
-    return -np.asarray(chi2.logsf(2 * np.square(u).sum(2).mean(1), 2 * u.shape[2]))
-
-
-def far_circles(n: int, points: int, dimension: int, rng: np.random.Generator) -> np.ndarray:
-    """Circles blown up so that their surprise is three times as large: Exp of mean 3, directions as they were."""
-    from scipy.stats import chi2
-
-    u = circles(n, points, dimension, rng)
-    if dimension == 0:
-        return u
-    size = np.asarray(chi2.isf(np.exp(-np.minimum(SURPRISE * surprise(u), 700)), 2 * dimension))
-    return u * np.sqrt(size / (2 * np.square(u).sum(2).mean(1)))[:, None, None]
-
-
-def balance(surprise: np.ndarray, n: int, far: int) -> np.ndarray:
-    """Density of an ordinary circle over that of n ordinary ones and `far` far ones mixed: shape (n + far,).
-
-    The balance heuristic of multiple importance sampling (Veach & Guibas 1995, eq. 14): no weight exceeds
-    (n + far) / n, so that what the tail does not move is estimated nearly as well as without it.
-    """
-    ratio = np.exp(surprise * (1 - 1 / SURPRISE)) / SURPRISE
-    return (n + far) / (n + far * ratio)
 
 
 def root(rows: np.ndarray) -> np.ndarray:
