@@ -157,7 +157,7 @@ DAMAGED = {
     "another file in its place": (swap_weights, "model.safetensors: "),
     "a link for weights": (lambda f: link_to_itself(f / "model.safetensors"), "model.safetensors: a link"),
     "no manifest": (lambda f: (f / "manifest.json").unlink(), "did not finish"),
-    "an emptied manifest": (lambda f: (f / "manifest.json").write_bytes(b""), "manifest.json: the manifest is not JSON"),
+    "an emptied manifest": (lambda f: (f / "manifest.json").write_bytes(b""), "the manifest is not JSON"),
     "a manifest that climbs": (lambda f: climb(f), "manifest.json: no manifest of schema 1"),
 }  # fmt: skip
 
@@ -227,7 +227,7 @@ def test_nothing_is_overwritten_that_was_not_asked_for(run, folder, tmp_path):
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years"
     (tmp_path / "empty").mkdir()
     run.save(tmp_path / "empty")
-    with pytest.raises(StorageError, match="cannot write: (Not a directory|File exists)"):
+    with pytest.raises(StorageError, match=r"cannot write: (Not a directory|File exists)"):
         run.save(tmp_path / "file" / "below")
 
 

@@ -106,7 +106,7 @@ class Run:
             write_json(folder / ENVIRONMENT, environment())
             write_atomic(folder / METRICS, "".join(json.dumps(line) + "\n" for line in self.history).encode())
             tensors = {name: value.detach().cpu().contiguous() for name, value in self.model.state_dict().items()}
-            # One key of metadata: safetensors writes several in an order of its own, and equal runs shall be equal files.
+            # One key of metadata: several are written in a random order, and equal runs shall be equal files.
             write_atomic(folder / WEIGHTS, save(tensors, metadata={"format": "gapless"}))
             sealed = [CONFIG, ENVIRONMENT, METRICS, WEIGHTS]
             write_manifest(folder, sealed, kind="run", facts={"complete": self.complete})

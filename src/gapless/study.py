@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from gapless import likelihoods, recipes
@@ -21,7 +22,15 @@ from gapless.randomness import generator
 from gapless.runs import DataCard, Run, load_run
 from gapless.settings import Settings
 from gapless.training import (
-    Callback, LatentStatistics, MetricsLog, Saving, Watch, best_epoch, evaluate, fit, latent_statistics,
+    Callback,
+    LatentStatistics,
+    MetricsLog,
+    Saving,
+    Watch,
+    best_epoch,
+    evaluate,
+    fit,
+    latent_statistics,
 )  # fmt: skip
 from gapless.training.checkpoints import EVERY_SECONDS
 from gapless.workplaces import METRICS, Workplace, claimed, environment
@@ -179,18 +188,18 @@ def check_support(data: Dataset) -> None:
 
 
 def _range(items: Any, data: Dataset) -> tuple[float, float]:
-    chunks = (
-        data.scaling(items.take(range(start, min(start + 4096, len(items))))) for start in range(0, len(items), 4096)
-    )
-    ends = [(float(chunk.min()), float(chunk.max())) for chunk in chunks]
-    return min(low for low, _ in ends), max(high for _, high in ends)
+    # Scaling is increasing in every feature: the ends of the raw values are scaled, not the values.
+    chunks = (items.take(range(start, min(start + 4096, len(items)))) for start in range(0, len(items), 4096))
+    ends = [rows for chunk in chunks for rows in (chunk.min(axis=0), chunk.max(axis=0))]
+    scaled = data.scaling(np.stack(ends))
+    return float(scaled.min()), float(scaled.max())
 
 
 def mean_of(feed: Feed) -> torch.Tensor:
     """The mean item in model units, shape (*event)."""
     total = torch.zeros(feed.event_shape, dtype=torch.float64)
-    for x in feed.batches(4096):
-        total += x.double().sum(0).cpu()
+    for x in feed.batches(512):
+        total += x.sum(0, dtype=torch.float64).cpu()
     return (total / len(feed)).float()
 
 

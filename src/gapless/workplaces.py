@@ -11,7 +11,16 @@ from typing import Any
 
 from gapless.errors import DataError, UsageError
 from gapless.files import (
-    LOCK, MANIFEST, damages, locked, manifest_of, read_bounded, sync_folder, write_json, write_manifest, writing,
+    LOCK,
+    MANIFEST,
+    damages,
+    locked,
+    manifest_of,
+    read_bounded,
+    sync_folder,
+    write_json,
+    write_manifest,
+    writing,
 )  # fmt: skip
 from gapless.training.checkpoints import EVERY_SECONDS, Checkpoints
 

@@ -79,7 +79,7 @@ def test_an_error_arrives_after_the_batches_before_it():
     got = []
     with pytest.raises(OSError, match="disk is gone"):
         for positions, _ in feed.stream(0, 0, 16):
-            got.append(positions)  # noqa: PERF402
+            got.append(positions)
     assert torch.equal(torch.cat(got), feed.order(0, 0)[: 2 * 2 * 16])
 
 

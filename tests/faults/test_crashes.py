@@ -1,4 +1,4 @@
-"""What must be survived while training: kills, full disks, damage, two writers. The rows of the fault matrix are named."""
+"""What must be survived while training: kills, full disks, damage, two writers; each row of the fault matrix."""
 
 import hashlib
 import json

@@ -17,8 +17,8 @@ app = App(
     version=gapless.__version__,
     help=(
         "Train variational autoencoders on your own data and see what their latent space is worth.\n\n"
-        "DATA is `digits` (built in), an .npy, .npz, .csv or idx file, or a folder or .zip of images. "
-        "Every command takes `--help`; `--debug` shows the traceback of an error."
+        "DATA is `digits` (built in), an .npy, .npz, .csv, .parquet, .arrow or idx file, or a folder or .zip of "
+        "images. Every command takes `--help`; `--debug` shows the traceback of an error."
     ),
     suppress_keyboard_interrupt=False,  # main says what was saved and how to go on
     help_format="plaintext",  # the others load a Markdown parser for nothing
@@ -41,7 +41,6 @@ def demo(
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # such small networks gain nothing from a second thread
     from gapless.cli import work
-
     from gapless.workplaces import is_ours, is_unfinished
 
     settings = Settings(latent=2, epochs=100)
@@ -285,3 +284,39 @@ def interpolate(
     from gapless.cli import use
 
     use.interpolate(run, data, start=start, end=end, steps=steps, output=output, json=json)
+
+
+@app.command
+def doctor(*, runs: Path = Path("runs"), json: bool = False) -> None:
+    """Look at the machine: versions, threads, allocator, optimizer, devices, disk; advice for each thing that is off.
+
+    Args:
+        runs: the folder runs will be written to.
+        json: print a JSON object instead of lines.
+    """
+    from gapless.cli.doctor import doctor as look
+
+    look(runs=runs, json=json)
+
+
+@app.command
+def shards(
+    data: str,
+    /,
+    *,
+    output: Output = None,
+    verify: bool = False,
+    json: bool = False,
+    reading: Annotated[Reading, Shared] = Reading(),  # noqa: B008 - frozen
+) -> None:
+    """Write a slow source (saved datasets, tar shards, folders of images) once as shards that train at full speed.
+
+    Args:
+        data: a file or folder.
+        output: folder of the shards, which is then the DATA of the other commands.
+        verify: compare shards that exist with their checksums, and write nothing.
+        json: print a JSON object instead of a line.
+    """
+    from gapless.cli.shards import shards as write
+
+    write(data, output=output, reading=reading, verify=verify, json=json)

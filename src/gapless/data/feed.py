@@ -72,7 +72,6 @@ class Feed:
         Returns:
             (k, *event) float32 on the device; the caller's own, free to change.
         """
-        import torch
 
         if self._rows is not None:
             return self._in_model_units(self._rows.index_select(0, positions.to(self.device)))

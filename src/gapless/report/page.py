@@ -12,9 +12,9 @@ from gapless.report.findings import Findings, audit_context
 from gapless.report.maps import TITLES, kl_figure, training_figure
 from gapless.report.pictures import Pictures, reach, sameness
 from gapless.report.thumbnails import png_uri
-from gapless.workplaces import environment
 from gapless.study import Comparison
 from gapless.training.evaluation import LIVE_NATS
+from gapless.workplaces import environment
 
 __all__ = ["render_report", "write_report"]
 
