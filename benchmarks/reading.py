@@ -62,7 +62,9 @@ def one(folder: Path, case: str, batch: int) -> None:
                 pass
         rates.append(len(feed) / (time.perf_counter() - start))
     peak = int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
-    print(f"{case:9} {max(rates):12,.0f} images/s {max(rates) * 784 / 1e9:6.2f} GB/s   peak {peak:7,.0f} MB", flush=True)
+    print(
+        f"{case:9} {max(rates):12,.0f} images/s {max(rates) * 784 / 1e9:6.2f} GB/s   peak {peak:7,.0f} MB", flush=True
+    )
 
 
 if __name__ == "__main__":

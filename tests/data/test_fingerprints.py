@@ -17,7 +17,9 @@ def test_the_same_wherever_it_lies(tmp_path):
     assert len(first) == 32
     assert int(first, 16)
     assert {read(source).fingerprint() for source in (tmp_path / "x.npy", tmp_path / "x.npz", VALUES.copy())} == {first}
-    assert fingerprint(VALUES.astype(">f4"), np.arange(3)) == fingerprint(np.asfortranarray(VALUES, "<f4"), np.arange(3))
+    assert fingerprint(VALUES.astype(">f4"), np.arange(3)) == fingerprint(
+        np.asfortranarray(VALUES, "<f4"), np.arange(3)
+    )
 
 
 def test_any_change_is_seen():

@@ -63,7 +63,9 @@ def test_of_every_kind_of_source(tmp_path):
     table.write_text("a,b,c\n" + "\n".join(f"{i},{i * i},k{i % 2}" for i in range(20)))
     for i in range(6):
         (tmp_path / "im" / "ab"[i % 2]).mkdir(parents=True, exist_ok=True)
-        Image.fromarray(RNG.integers(0, 255, (9, 8, 3), dtype=np.uint8)).save(tmp_path / "im" / "ab"[i % 2] / f"{i}.png")
+        Image.fromarray(RNG.integers(0, 255, (9, 8, 3), dtype=np.uint8)).save(
+            tmp_path / "im" / "ab"[i % 2] / f"{i}.png"
+        )
     same_options |= {"csv": (table, {"drop": ["b"]}), "images": (tmp_path / "im", {"resize": (4, 5)})}
     for name, (source, options) in same_options.items():
         write_shards(source, tmp_path / name, **options)

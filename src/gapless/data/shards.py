@@ -158,6 +158,8 @@ def _sha256(path: Path) -> str:
 
 def holds_shards(folder: Path) -> bool:
     """Whether a folder is one of shards."""
+    if not (folder / MANIFEST).is_file():  # a pipe of that name would be waited for
+        return False
     try:
         with (folder / MANIFEST).open("rb") as stream:
             return f'"format": "{_FORMAT}"'.encode() in stream.read(200)
