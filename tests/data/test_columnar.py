@@ -1,5 +1,6 @@
 """Arrow, Feather, Parquet and saved datasets: round trips, and one sentence for everything that is wrong."""
 
+import contextlib
 import io
 import json
 import struct
@@ -238,7 +239,7 @@ def test_columns_that_are_not_there(tmp_path):
         read(path, drop=["a", "b"])
     with pytest.raises(UsageError, match="resize"):
         read(path, resize=(4, 4))
-    with pytest.raises(DataError, match="at least 1 items|none"):
+    with pytest.raises(DataError, match=r"at least 1 items|none"):
         read(write(pa.table(TABLE).slice(0, 0), tmp_path / "e.parquet"))
     with pytest.raises(DataError, match="at least 2"):
         read(write(pa.table(TABLE).slice(0, 1), tmp_path / "e.arrow"))
@@ -277,10 +278,8 @@ def test_damaged_files(name, tmp_path):
         flipped = bytearray(whole)
         flipped[at] ^= 0xFF
         path.write_bytes(flipped)
-        try:
+        with contextlib.suppress(DataError, UsageError):
             read(path)
-        except (DataError, UsageError):
-            pass
 
 
 def test_compressed_batches_are_counted_before_they_are_decompressed(tmp_path, monkeypatch):
@@ -290,7 +289,7 @@ def test_compressed_batches_are_counted_before_they_are_decompressed(tmp_path, m
     at = whole.index(struct.pack("<q", 100_000 * 8))
     for claim in (1 << 60, 1 << 33, -5):
         path.write_bytes(whole[:at] + struct.pack("<q", claim) + whole[at + 8 :])
-        with pytest.raises(DataError, match="announces|readable"):
+        with pytest.raises(DataError, match=r"announces|readable"):
             read(path)
     path.write_bytes(whole)
     monkeypatch.setattr(arrow_files, "_BUFFER_CAP", 100_000 * 8 - 1)

@@ -36,7 +36,7 @@ try:
     data = read(sys.argv[1], on_error=sys.argv[2])
     print("read", data.fingerprint(), ",".join(data.label_names))
 except GaplessError as error:
-    print(type(error).__name__, "|".join(error.lines()).replace("\\n", " ").encode("ascii", "backslashreplace").decode())
+    print(type(error).__name__, "|".join(error.lines()).replace("\\n", " ").encode("ascii", "replace").decode())
 print(peak() - before, time.process_time() - start)
 """
 
@@ -120,11 +120,11 @@ def tar_long_name(path):
 
 
 def parquet_rows(path):
-    """A hundred million rows in 8 KB."""
+    """A hundred and sixty million rows, 1.3 GB, in less than 1 MB."""
     pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     column = pa.chunked_array([pa.array(np.zeros(1 << 20))] * 160)
     pq.write_table(pa.table({"a": column}), path, row_group_size=1 << 28)
-    assert path.stat().st_size < 1 << 17
+    assert path.stat().st_size < 1 << 20
     return path
 
 
@@ -252,7 +252,7 @@ def test_huge_values(huge, dtype, tmp_path):
     try:
         data = read(tmp_path / "x.npy")
     except DataError as error:
-        assert error.fix
+        assert error.fix  # noqa: PT017 - either outcome is right
         return
     assert all(torch.isfinite(x).all() for x in Feed(data.train, data.scaling).batches(4))
     assert torch.isfinite(Feed(data.held_out, data.scaling).batch(torch.arange(len(data.held_out)))).all()

@@ -179,7 +179,8 @@ def test_every_change_is_found(tmp_path):
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("version", 2), ("items", 10), ("items", "many"), ("event_shape", [8, 8]), ("event_shape", [10**9, 10**9, 10**9]),
+        ("version", 2), ("items", 10), ("items", "many"), ("event_shape", [8, 8]),
+        ("event_shape", [10**9, 10**9, 10**9]),
         ("dtype", "O"), ("dtype", "<f8"), ("dtype", "nonsense"), ("label_codes", [0]), ("label_names", [1] * 10),
         ("train_items", 9999), ("columns", [3]), ("shards", []), ("shards", [{"file": "../x.arrow", "items": 1797}]),
         ("full_scale", "big"), ("source", 3), ("notes", 7),

@@ -77,7 +77,7 @@ def test_disk_is_read_in_a_thread_and_memory_is_not():
 def test_an_error_arrives_after_the_batches_before_it():
     feed = Feed(Items(Slow(VALUES, fail_at=3), None, np.arange(200)), SCALING)
     got = []
-    with pytest.raises(OSError, match="disk is gone"):
+    with pytest.raises(OSError, match="disk is gone"):  # noqa: PT012
         for positions, _ in feed.stream(0, 0, 16):
             got.append(positions)
     assert torch.equal(torch.cat(got), feed.order(0, 0)[: 2 * 2 * 16])
@@ -90,7 +90,7 @@ def test_leaving_ends_the_thread_and_reading_is_bounded():
         time.sleep(0.3)
         break
     assert values.readings <= 1 + 4 + 1  # taken, waiting, and one in the hand of the thread
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt):  # noqa: PT012
         for _ in feed.stream(0, 0, 16):
             raise KeyboardInterrupt
     stream = feed.stream(0, 0, 16)

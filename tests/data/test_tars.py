@@ -44,7 +44,10 @@ def special(name, kind, target=""):
     return info
 
 
-@pytest.mark.parametrize(("name", "mode"), [("a.tar", "w"), ("a.tar.gz", "w:gz"), ("a.tgz", "w:gz"), ("a.tar.bz2", "w:bz2"), ("a.TAR.xz", "w:xz")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [("a.tar", "w"), ("a.tar.gz", "w:gz"), ("a.tgz", "w:gz"), ("a.tar.bz2", "w:bz2"), ("a.TAR.xz", "w:xz")],
+)
 @pytest.mark.parametrize("order", [("cls", "png", "json"), ("json", "png", "cls")])
 def test_round_trip(name, mode, order, tmp_path):
     data = read(tar(tmp_path / name, members(order=order), mode))
