@@ -128,3 +128,12 @@ def test_the_history_alone_decides_when_to_stop():
     assert stops == [3, 4, 8, None]
     assert not should_stop([], 1)
     assert not should_stop([1.0, 2.0, 3.0], None)
+
+
+def test_the_default_rate_rises_for_three_tenths_and_falls_to_nothing():
+    steps = 1001
+    course = [learning_rate(Settings(), step, steps) for step in range(steps)]
+    assert max(course) == pytest.approx(2e-3, rel=1e-5)
+    assert course.index(max(course)) == pytest.approx(0.3 * steps - 1, abs=1)
+    assert course[0] == pytest.approx(2e-3 / 25)
+    assert course[-1] == pytest.approx(2e-3 / 250_000)

@@ -166,8 +166,8 @@ class GECO(Objective):
     """`loss = KL(q(z|x) || p(z)) + multiplier * (E_q[-log p(x|z)] - target)`: Rezende & Viola (2018), algorithm 1.
 
     The smallest KL whose reconstruction meets a target. After each training batch the multiplier grows by the factor
-    `exp(rate * c)`, c the running mean of the reconstruction's excess over the target; a factor leaves [0.95, 1.05]
-    at no step, so an excess of hundreds of nats, usual at the start, cannot throw it away. Multiplier and running mean
+    `exp(rate * c)`, c the running mean of the reconstruction's excess over the target; it changes by 1 % a
+    step at most, so that the hundreds of nats of excess at the start cannot wind it up faster than it unwinds. Multiplier and running mean
     are buffers: the state of the objective. Held-out losses of two epochs have different multipliers and are not
     comparable, so the last weights are kept.
 
@@ -186,7 +186,7 @@ class GECO(Objective):
     excess: Tensor
     weight: Tensor
 
-    def __init__(self, target: float, *, rate: float = 0.01, memory: float = 0.99, samples: int = 1):
+    def __init__(self, target: float, *, rate: float = 0.01, memory: float = 0.9, samples: int = 1):
         super().__init__()
         if not (math.isfinite(target) and 0 < rate < math.inf and 0 <= memory < 1 and samples >= 1):
             raise UsageError(
@@ -218,9 +218,9 @@ class GECO(Objective):
         self.multiplier.mul_(growth).clamp_(1 / LARGEST, LARGEST)
 
 
-GROWTH = math.log(1.05)
+GROWTH = math.log(1.01)
 """The largest change of the multiplier's logarithm in one step."""
-LARGEST = 1e6
+LARGEST = 1e3
 """The multiplier stays between this and its inverse, also where the target cannot be met."""
 
 

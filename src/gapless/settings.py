@@ -26,8 +26,8 @@ class Settings:
         accumulate: parts a batch is cut into, one after another, to save memory.
         optimizer: adam, adamw or muon.
         learning_rate: largest step size of the optimizer.
-        schedule: course of the learning rate: constant, cosine (down to 0) or one-cycle.
-        warmup: share of all steps in which the learning rate rises, from 0 to below 1.
+        schedule: course of the learning rate: constant, cosine (down to 0) or one-cycle (up and down).
+        warmup: share of all steps in which the learning rate rises, from 0 to below 1; 0 is 0.3 for one-cycle.
         weight_decay: decoupled decay of the weights, for adamw and muon.
         clip: largest norm of the gradient.
         ema: decay of averaged weights, between 0 and 1; they are validated and kept.
@@ -53,8 +53,8 @@ class Settings:
     batch_size: int = 128
     accumulate: int = 1
     optimizer: str = "adam"
-    learning_rate: float = 1e-3
-    schedule: str = "constant"
+    learning_rate: float = 2e-3
+    schedule: str = "one-cycle"
     warmup: float = 0.0
     weight_decay: float = 0.0
     clip: float | None = None
