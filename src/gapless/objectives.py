@@ -166,10 +166,10 @@ class GECO(Objective):
     """`loss = KL(q(z|x) || p(z)) + multiplier * (E_q[-log p(x|z)] - target)`: Rezende & Viola (2018), algorithm 1.
 
     The smallest KL whose reconstruction meets a target. After each training batch the multiplier grows by the factor
-    `exp(rate * c)`, c the running mean of the reconstruction's excess over the target; it changes by 1 % a
-    step at most, so that the hundreds of nats of excess at the start cannot wind it up faster than it unwinds. Multiplier and running mean
-    are buffers: the state of the objective. Held-out losses of two epochs have different multipliers and are not
-    comparable, so the last weights are kept.
+    `exp(rate * c)`, c the running mean of the reconstruction's excess over the target; it changes by 1 % a step at
+    most, so that the hundreds of nats of excess at the start cannot wind it up faster than it unwinds. Multiplier and
+    running mean are buffers: the state of the objective. Held-out losses of two epochs have different multipliers and
+    are not comparable, so the last weights are kept.
 
     Args:
         target: nats of reconstruction an item, -log p(x|z), to be met.
