@@ -21,11 +21,10 @@ import gapless
 from gapless import recipes
 from gapless.data import Feed
 from gapless.data.dataset import Items
-from gapless.model import Model
 from gapless.randomness import generator
 from gapless.schedules import learning_rate
 from gapless.settings import Settings
-from gapless.study import mean_of
+from gapless.study import moments_of
 from gapless.training.averaging import Average
 from gapless.training.evaluation import evaluate
 
@@ -83,23 +82,15 @@ def optimizers(model: torch.nn.Module, settings: Settings) -> list[torch.optim.O
     ]
 
 
-def standardize(model: Model, feed: Feed) -> None:
-    """Show the encoder deviations from the mean item, in units of their spread; the likelihood still sees x."""
-    mean = mean_of(feed)
-    squares = [(x - mean).square().mean() * len(x) for x in feed.batches(4096)]
-    spread = (torch.stack(squares).sum() / len(feed)).sqrt()
-    model.encoder.register_forward_pre_hook(lambda module, given: ((given[0] - mean) / spread,))
-
-
 def one(data: gapless.Dataset, test: Items, *, settings: Settings, standard: bool) -> dict:
     """The test ELBO along one run, and the seconds of a step."""
     feed, held = Feed(data.train, data.scaling), Feed(test, data.scaling)
     model, objective = recipes.build(
         "vae", data.event_shape, latent=settings.latent, likelihood=data.likelihood, seed=settings.seed
     )
-    model.center(mean_of(feed))
-    if standard:
-        standardize(model, feed)
+    model.center(*moments_of(feed))
+    if not standard:
+        model.shift.zero_(), model.spread.fill_(1.0)
     epochs = settings.epochs_for(len(feed))
     steps = epochs * math.ceil(len(feed) / settings.batch_size)
     players, average = optimizers(model, settings), Average(model, settings.ema) if settings.ema else None

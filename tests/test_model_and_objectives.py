@@ -168,6 +168,18 @@ def test_a_centred_model_starts_at_the_mean_of_the_data(likelihood, network):
     assert torch.allclose(model.decode(torch.randn(3, 2)).mean, mean.expand(3, 2, 6, 5), atol=1e-5)
 
 
+def test_the_encoder_of_a_centred_model_sees_deviations_in_units_of_their_spread(small_model):
+    x, mean = torch.rand(6, *small_model.event_shape), torch.rand(small_model.event_shape)
+    seen = []
+    small_model.encoder.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    small_model.center(mean, 0.25)
+    small_model.encode(x)
+    small_model.center(mean, 0.0)  # constant data
+    small_model.encode(x)
+    assert torch.allclose(seen[0], (x - mean) / 0.25)
+    assert torch.allclose(seen[1], x - mean)
+
+
 def test_wrong_input_is_refused_with_what_arrived(small_model):
     with pytest.raises(UsageError, match=r"takes \(batch, 1, 4, 4\); got the shape \(4, 4\)"):
         small_model.encode(torch.rand(4, 4))

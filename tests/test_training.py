@@ -261,3 +261,11 @@ def test_metrics_say_how_both_terms_went():
     assert run.history[-1]["held_out"]["loss"] < run.history[0]["held_out"]["loss"] - 1
     assert all(line["train"]["items"] == 270 for line in run.history)
     assert run.held_out["kl"] == pytest.approx(sum(run.held_out["kl_per_feature"]), rel=1e-5)
+
+
+def test_the_moments_of_the_training_items_are_those_of_numpy():
+    data = gapless.read(np.random.default_rng(0).random((9000, 3)) * [1, 2, 3], scaling="none")
+    mean, spread = study.moments_of(Feed(data.train, data.scaling))
+    rows = data.train.take(range(len(data.train)))
+    assert np.allclose(mean, rows.mean(0), atol=1e-6)
+    assert spread == pytest.approx(np.sqrt(((rows - rows.mean(0)) ** 2).mean()), rel=1e-6)

@@ -45,6 +45,8 @@ class Model(nn.Module):
     """
 
     offset: Tensor
+    shift: Tensor
+    spread: Tensor
 
     def __init__(
         self,
@@ -67,11 +69,14 @@ class Model(nn.Module):
             raise UsageError(f"the decoder takes {decoder.inputs}, the prior has {self.latent} latent features")
         # The decoder learns the deviation from this constant; `center` sets it to the data's mean.
         self.register_buffer("offset", torch.zeros(self.parameter_shape))
+        # The encoder sees (x - shift) / spread: images are far from their mean 0, and that costs it most of its speed.
+        self.register_buffer("shift", torch.zeros(self.event_shape))
+        self.register_buffer("spread", torch.ones(()))
 
     def encode(self, x: Tensor) -> Distribution:
         """q(z|x): batch_shape (batch,), event_shape (latent,), for x of shape (batch, *event)."""
         self._check_input(x)
-        return self.posterior(self.encoder(x))
+        return self.posterior(self.encoder((x - self.shift) / self.spread))
 
     def embed(self, x: Tensor) -> Float[Tensor, "batch latent"]:
         """The embedding of x: the mean of q(z|x), the same at every call."""
@@ -113,9 +118,17 @@ class Model(nn.Module):
         t = torch.linspace(0, 1, steps, device=first.device, dtype=first.dtype)[:, None]
         return self.decode(torch.lerp(first, last, t)).mean
 
-    def center(self, mean: Tensor) -> None:
-        """Start the decoder at the data's mean, shape (*event), model units."""
-        self.offset.copy_(self.likelihood.offset(mean.reshape(self.event_shape).to(self.offset)))
+    def center(self, mean: Tensor, spread: float = 1.0) -> None:
+        """Start the decoder at the data's mean, and show the encoder deviations from it in units of their spread.
+
+        Args:
+            mean: the mean item, shape (*event), model units.
+            spread: root mean square of the deviations over items and features; 0, constant data, counts as 1.
+        """
+        mean = mean.reshape(self.event_shape).to(self.offset)
+        self.offset.copy_(self.likelihood.offset(mean))
+        self.shift.copy_(mean)
+        self.spread.fill_(spread or 1.0)
 
     def describe(self) -> dict[str, Any]:
         """The five parts as plain data, fit for JSON; `from_description` makes the model of it."""

@@ -138,7 +138,7 @@ class _Work:
         check_support(data)
         model, objective = self._built()
         feed, held_out = (Feed(items, data.scaling, device=settings.device) for items in (data.train, data.held_out))
-        model.center(mean_of(feed))
+        model.center(*moments_of(feed))
         told = (*self.callbacks, *self._watching(model, held_out, folder))
         history = fit(model, objective, feed, held_out, settings=settings, callbacks=told, saving=saving)
         epochs = settings.epochs_for(len(feed))
@@ -195,8 +195,8 @@ def _range(items: Any, data: Dataset) -> tuple[float, float]:
     return float(scaled.min()), float(scaled.max())
 
 
-def mean_of(feed: Feed) -> torch.Tensor:
-    """The mean item in model units, shape (*event)."""
+def moments_of(feed: Feed) -> tuple[torch.Tensor, float]:
+    """The mean item in model units, shape (*event), and the root mean square of the deviations from it."""
     total = torch.zeros(feed.event_shape, dtype=torch.float64)
     for x in feed.batches(512):
         total += x.sum(0, dtype=torch.float64).cpu()
