@@ -129,15 +129,15 @@ def test_a_collapse_is_announced_when_it_happens(tmp_path):
     original, study.Watch = study.Watch, Told
     try:
         settings = Settings(latent=2, epochs=8, hidden=(64,), batch_size=32)
-        study.train(data, recipe="kl-only", settings=settings, watch=tmp_path / "watch.jsonl")
+        study.train(data, recipe="kl-only", settings=settings, watch=True, folder=tmp_path / "run")
         assert len(said) == 1
         assert "posterior collapse: none of 2 latent features is live" in said[0]
         assert "what to do" in said[0]
-        study.train(data, recipe="vae", settings=settings, watch=tmp_path / "vae.jsonl")
+        study.train(data, recipe="vae", settings=settings, watch=True)
         assert len(said) == 1
     finally:
         study.Watch = original
-    lines = [json.loads(line) for line in (tmp_path / "watch.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (tmp_path / "run" / "watch.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == list(range(1, 9))
     assert lines[-1]["live"] == 0
     last = json.loads((tmp_path / "vae.jsonl").read_text().splitlines()[-1])
@@ -150,5 +150,5 @@ def test_watching_changes_no_weight(tmp_path):
     data = gapless.read("digits")
     settings = Settings(latent=2, epochs=3, hidden=(32,))
     plain = study.train(data, settings=settings)
-    watched = study.train(data, settings=settings, watch=tmp_path / "watch.jsonl")
+    watched = study.train(data, settings=settings, watch=True, folder=tmp_path / "run")
     assert all((a == b).all() for a, b in zip(plain.model.parameters(), watched.model.parameters(), strict=True))

@@ -176,12 +176,21 @@ def test_compare_gives_the_three_and_one_report(tmp_path):
     assert set(told["audit"]["cards"]) == {"ae", "kl-only", "vae", "ppca", "collapsed"}
     assert told["report"] == os.path.join("r", "report.html")
     assert (tmp_path / "r" / "report.html").stat().st_size > 50_000
-    assert sorted(os.listdir(tmp_path / "r")) == ["ae", "kl-only", "report.html", "study.json", "vae"]
+    assert sorted(os.listdir(tmp_path / "r")) == [
+        ".lock", "ae", "kl-only", "manifest.json", "plan.json", "report.html", "study.json", "vae"
+    ]  # fmt: skip
     assert json.loads((tmp_path / "r" / "study.json").read_text())["models"] == told["models"]
     assert sorted(os.listdir(tmp_path)) == ["r"]
-    again = gapless("compare", "digits", "-o", "r", "--epochs", 2, cwd=tmp_path)
+    again = gapless("compare", "digits", "-o", "r", *words, cwd=tmp_path)
+    assert again.returncode == 0
+    assert "a finished study is here" in again.stderr
+    assert json.loads(again.stdout) == told
+    again = gapless("compare", "digits", "-o", "r", "--epochs", 3, cwd=tmp_path)
     assert again.returncode == 2
+    assert "settings.epochs was 2, is now 3" in again.stderr
     assert "--force" in again.stderr
+    verified = gapless("verify", "r", "--json", cwd=tmp_path)
+    assert json.loads(verified.stdout)["found"] == {"r": [], "r/ae": [], "r/kl-only": [], "r/vae": []}
     study = gapless("sample", "r", cwd=tmp_path)
     assert study.returncode == 3
     assert f"give one of its runs: {os.path.join('r', 'vae')}" in study.stderr
@@ -274,25 +283,33 @@ def test_the_plain_c_locale_and_a_closed_pipe_are_survived(place):
     assert pipe.stderr == ""
 
 
-def test_an_interrupt_ends_with_130(tmp_path):
+def test_a_study_that_was_stopped_goes_on_where_it_was(tmp_path):
     import signal
 
+    words = ["compare", "digits", "-o", "r", "--epochs", "4", "--hidden", "16", "--audit", "none"]
     child = subprocess.Popen(
-        [str(GAPLESS), "train", "digits", "-o", "r", "--epochs", "5000"],
+        [str(GAPLESS), *words, "--checkpoint-every", "0"],
         cwd=tmp_path,
         stderr=subprocess.PIPE,
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background is born deaf to it
     )
     try:
-        seen = ""
-        while "likelihood" not in seen:
-            seen += child.stderr.readline()
-        time.sleep(1)
+        end = time.monotonic() + 120
+        while not (tmp_path / "r" / "kl-only" / "checkpoints" / "latest").is_file():
+            assert time.monotonic() < end
+            time.sleep(0.005)
         child.send_signal(signal.SIGINT)
         _, rest = child.communicate(timeout=60)
     finally:
         child.kill()
     assert child.returncode == 130
     assert "Traceback" not in rest
-    assert not (tmp_path / "r").exists()
+    assert f"resume: gapless {' '.join(words)}" in rest
+    before = (tmp_path / "r" / "ae" / "manifest.json").stat().st_mtime_ns
+    done = gapless(*words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "r" / "ae" / "manifest.json").stat().st_mtime_ns == before
+    assert sorted(os.listdir(tmp_path / "r")) == [
+        ".lock", "ae", "kl-only", "manifest.json", "plan.json", "report.html", "study.json", "vae"
+    ]  # fmt: skip

@@ -159,7 +159,8 @@ def test_every_recipe_has_the_plain_paths_loss_and_gradients(name, network, like
                 patch.setattr(networks, "_channels_last", lambda h: h)
                 patch.setattr(Bernoulli, "log_prob", lambda self, v: plain_bernoulli(self.logits, v))
                 patch.setattr(DiagonalNormal, "log_prob", lambda self, v: plain_normal(self.loc, self.scale, v))
-            model, objective = recipes.build(name, (1, 8, 8), **sizes)
+            options = {"target": 30.0} if name == "geco" else {}
+            model, objective = recipes.build(name, (1, 8, 8), **sizes, options=options)
             terms = objective.double()(model.double(), x, generator=torch.Generator().manual_seed(1))
             terms.loss.backward()
             grads = [p.grad for p in model.parameters() if p.grad is not None]

@@ -92,6 +92,16 @@ class Run:
             self.write_into(partial)
         return Path(folder)
 
+    def _state(self) -> dict[str, torch.Tensor]:
+        """Weights and buffers of the model, and of the objective where it has any."""
+        learned = {f"objective.{name}": value for name, value in self.objective.state_dict().items()}
+        return {**self.model.state_dict(), **learned}
+
+    def _load_state(self, tensors: dict[str, torch.Tensor]) -> None:
+        learned = {n.removeprefix("objective."): v for n, v in tensors.items() if n.startswith("objective.")}
+        self.objective.load_state_dict(learned)
+        self.model.load_state_dict({n: v for n, v in tensors.items() if not n.startswith("objective.")})
+
     def write_into(self, folder: Path) -> None:
         """Write the run's files into an existing folder, each atomically, the manifest that seals them last.
 
@@ -105,7 +115,7 @@ class Run:
             write_json(folder / CONFIG, self.to_dict())
             write_json(folder / ENVIRONMENT, environment())
             write_atomic(folder / METRICS, "".join(json.dumps(line) + "\n" for line in self.history).encode())
-            tensors = {name: value.detach().cpu().contiguous() for name, value in self.model.state_dict().items()}
+            tensors = {name: value.detach().cpu().contiguous() for name, value in self._state().items()}
             # One key of metadata: several are written in a random order, and equal runs shall be equal files.
             write_atomic(folder / WEIGHTS, save(tensors, metadata={"format": "gapless"}))
             sealed = [CONFIG, ENVIRONMENT, METRICS, WEIGHTS]
@@ -148,7 +158,7 @@ def load_run(folder: str | Path) -> Run:
         raise DataError(
             f"this configuration does not describe a run: {str(error).splitlines()[0]}", where=str(folder / CONFIG)
         ) from error
-    _load_weights(model, folder / WEIGHTS)
+    _load_weights(run, folder / WEIGHTS)
     model.eval()
     return run
 
@@ -203,7 +213,7 @@ def _read_metrics(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.is_file() else []
 
 
-def _load_weights(model: Model, path: Path) -> None:
+def _load_weights(run: Run, path: Path) -> None:
     from safetensors import SafetensorError
     from safetensors.torch import load
 
@@ -213,7 +223,7 @@ def _load_weights(model: Model, path: Path) -> None:
         tensors = load(path.read_bytes())
     except (SafetensorError, ValueError, KeyError) as error:
         raise DataError(f"the weights cannot be read: {error}", where=str(path)) from error
-    wanted = model.state_dict()
+    wanted = run._state()
     wrong = sorted(
         set(wanted) ^ set(tensors) | {k for k in wanted.keys() & tensors.keys() if wanted[k].shape != tensors[k].shape}
     )
@@ -222,4 +232,4 @@ def _load_weights(model: Model, path: Path) -> None:
     bad = sorted(name for name, value in tensors.items() if not torch.isfinite(value).all())
     if bad:
         raise DataError(f"the weights are not finite: {', '.join(bad[:5])}", where=str(path))
-    model.load_state_dict(tensors)
+    run._load_state(tensors)

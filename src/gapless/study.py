@@ -162,6 +162,11 @@ class _Work:
             options=settings.options(),
             seed=settings.seed,
         )
+        if settings.patience is not None and not objective.comparable:
+            raise UsageError(
+                f"held-out losses of {self.recipe!r} cannot be compared between epochs: its weights are learned",
+                fix="leave --patience out",
+            )
         device = _device(settings.device)
         return model.to(device), objective.to(device)
 
@@ -197,10 +202,13 @@ def _range(items: Any, data: Dataset) -> tuple[float, float]:
 
 def moments_of(feed: Feed) -> tuple[torch.Tensor, float]:
     """The mean item in model units, shape (*event), and the root mean square of the deviations from it."""
-    total = torch.zeros(feed.event_shape, dtype=torch.float64)
+    total, squares = (torch.zeros(feed.event_shape, dtype=torch.float64) for _ in range(2))
     for x in feed.batches(512):
         total += x.sum(0, dtype=torch.float64).cpu()
-    return (total / len(feed)).float()
+        squares += x.double().square_().sum(0).cpu()
+    mean = total / len(feed)
+    variance = (squares / len(feed) - mean.square()).clamp_min(0).mean()
+    return mean.float(), float(variance.sqrt())
 
 
 def _device(name: str) -> torch.device:
@@ -217,7 +225,9 @@ def _held_out(run: Run, feed: Feed, statistics: LatentStatistics) -> dict[str, A
     """What is reported of a finished run; enough passes over few items that the noise of the draws is small."""
     samples = min(64, max(1, 10_000 // len(feed)))
     # Fresh noise: that of the validations has chosen the epoch.
-    result = evaluate(run.model, run.objective, feed, seed=run.settings.seed, samples=samples, first=1)
+    result = evaluate(
+        run.model, run.objective, feed, seed=run.settings.seed, step=run.objective.steps or 0, samples=samples, first=1
+    )
     live = statistics.live
     return {
         **result.to_dict(),
@@ -333,7 +343,7 @@ def compare(
         name: train(
             data,
             recipe=name,
-            settings=settings,
+            settings=_settings_of(name, settings),
             callbacks=callbacks(name),
             folder=place,
             checkpoint_every=checkpoint_every,
@@ -344,6 +354,13 @@ def compare(
     statistics = {name: latent_statistics(run.model, held_out) for name, run in runs.items()}
     found = None if budget is None else audit_runs(data, runs, budget=budget, reference=reference)
     return Comparison(data, runs, statistics, found)
+
+
+def _settings_of(recipe: str, settings: Settings) -> Settings:
+    """The settings without options that only the other recipes take; one that none takes is refused by `build`."""
+    accepted = {option for name in COMPARED for option in recipes.named_recipe(name).accepted}
+    mine = recipes.named_recipe(recipe).accepted
+    return replace(settings, **{name: None for name in settings.options() if name in accepted and name not in mine})
 
 
 def audit_runs(

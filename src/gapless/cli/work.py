@@ -196,14 +196,22 @@ def recipes(*, json: bool) -> None:
     from gapless.recipes import RECIPES
 
     if json:
-        listed = {n: {"summary": r.summary, "paper": r.paper, "options": r.options} for n, r in RECIPES.items()}
+        listed = {
+            n: {"summary": r.summary, "paper": r.paper, "options": r.options, "accepted": r.accepted}
+            for n, r in RECIPES.items()
+        }
         return print_json({"recipes": listed})
     table = Table("recipe", "what it is", "options", "paper")
     for name, recipe in RECIPES.items():
-        options = ", ".join(f"--{key} {value:g}" for key, value in recipe.options.items())
+        options = ", ".join(_option(key, recipe.options.get(key)) for key in recipe.accepted)
         table.add_row(name, recipe.summary, options, recipe.paper)
     _console().print(table)
     return None
+
+
+def _option(name: str, value: Any) -> str:
+    shown = "" if value is None else f" {value:g}" if isinstance(value, (int, float)) else f" {value}"
+    return f"--{name.replace('_', '-')}{shown}"
 
 
 def _inspect_run(folder: Path, *, json: bool) -> None:
