@@ -133,14 +133,14 @@ def test_a_collapse_is_announced_when_it_happens(tmp_path):
         assert len(said) == 1
         assert "posterior collapse: none of 2 latent features is live" in said[0]
         assert "what to do" in said[0]
-        study.train(data, recipe="vae", settings=settings, watch=True)
+        study.train(data, recipe="vae", settings=settings, watch=True, folder=tmp_path / "vae")
         assert len(said) == 1
     finally:
         study.Watch = original
     lines = [json.loads(line) for line in (tmp_path / "run" / "watch.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == list(range(1, 9))
     assert lines[-1]["live"] == 0
-    last = json.loads((tmp_path / "vae.jsonl").read_text().splitlines()[-1])
+    last = json.loads((tmp_path / "vae" / "watch.jsonl").read_text().splitlines()[-1])
     assert last["live"] == 2
     assert all(math.isfinite(value) for value in last["kl_per_feature"])
     assert 0 <= last["data_like"] <= 1
