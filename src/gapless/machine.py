@@ -23,7 +23,7 @@ _OPT_OUT = "GAPLESS_TUNE"
 
 
 def before_torch(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Say how OpenMP's threads wait, where nobody else has; of use only before torch is loaded.
+    """Say how OpenMP's threads wait, where nobody else has; of use only before torch is loaded, so `import gapless` asks.
 
     Args:
         environment: what is changed.
