@@ -39,8 +39,8 @@ check: setup  ## style, types, import directions
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-bench: setup  ## seconds an epoch and the ELBO of AE, KL-only and VAE, on data you name: make bench DATA=...
-	$(BIN)/python benchmarks/compare_seconds.py $(or $(DATA),digits)
+bench: setup  ## speed against peers (installed under .bench): make bench DATA=FOLDER BENCH="--one-core"
+	$(BIN)/python benchmarks/speed $(if $(DATA),--data $(DATA)) $(BENCH)
 
 clean:  ## remove what was built
-	rm -rf .venv runs dist build .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .bench runs dist build .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -3,6 +3,7 @@
 import ctypes
 import hashlib
 import os
+import platform
 import subprocess
 import sys
 
@@ -10,7 +11,7 @@ import pytest
 
 from gapless import machine
 
-GLIBC = machine.platform.libc_ver()[0] == "glibc"
+GLIBC = platform.libc_ver()[0] == "glibc"
 
 
 @pytest.mark.parametrize(
@@ -38,7 +39,7 @@ def test_tuning_is_active_and_says_so(monkeypatch):
      ("GLIBC_TUNABLES", "glibc.malloc.arena_max=2", "by hand"), ("LD_PRELOAD", "/lib/libjemalloc.so.2", "preloaded")],
 )  # fmt: skip
 def test_what_was_set_by_hand_is_left_alone(monkeypatch, name, value, why):
-    monkeypatch.setattr(machine.platform, "libc_ver", lambda: ("glibc", "2.36"))
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("glibc", "2.36"))
     monkeypatch.setattr(ctypes, "CDLL", lambda *_: pytest.fail("mallopt was called"))
     monkeypatch.setenv(name, value)
     found = machine.tune()
@@ -47,7 +48,7 @@ def test_what_was_set_by_hand_is_left_alone(monkeypatch, name, value, why):
 
 
 def test_another_c_library_is_left_alone(monkeypatch):
-    monkeypatch.setattr(machine.platform, "libc_ver", lambda: ("", ""))
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
     monkeypatch.delenv("GAPLESS_TUNE", raising=False)
     assert machine.tune() == machine.Allocator(False, "the C library is not glibc")
 

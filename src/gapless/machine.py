@@ -4,26 +4,24 @@ It knows no other part of gapless and loads torch only where a function needs it
 are told how to wait and the allocator what to keep, never how much to compute where.
 """
 
-import ctypes
 import os
-import platform
 import sys
 from collections.abc import MutableMapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 __all__ = ["Allocator", "before_torch", "openmp", "tune"]
 
 SPIN = "1000"
 """How many times a thread of GNU OpenMP looks before it sleeps at a barrier. Its own default, 300,000, lets those that
-wait take the processor from those they wait for; this is what it takes itself where it sees more threads than
-processors. Measured in docs/speed.md."""
+wait take the processor from those they wait for; it takes 100 to 1,000 itself where it sees more threads than
+processors, but it cannot see those of other processes. Measured in docs/speed.md."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _KEPT_BYTES = -1, -3, 1 << 30
 _OPT_OUT = "GAPLESS_TUNE"
 
 
 def before_torch(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Say how OpenMP's threads wait, where nobody else has; of use only before torch is loaded, so `import gapless` asks.
+    """Say how OpenMP's threads wait, where nobody else has; of use only before torch is loaded.
 
     Args:
         environment: what is changed.
@@ -36,8 +34,7 @@ def before_torch(environment: MutableMapping[str, str] = os.environ) -> None:
         environment.setdefault("GOMP_SPINCOUNT", SPIN)
 
 
-@dataclass(frozen=True)
-class Allocator:
+class Allocator(NamedTuple):
     """Whether freed memory stays mapped for the next step.
 
     Attributes:
@@ -57,6 +54,8 @@ def tune() -> Allocator:
     was set by hand (MALLOC_MMAP_THRESHOLD_, MALLOC_TRIM_THRESHOLD_, GLIBC_TUNABLES) is left alone, and GAPLESS_TUNE=0
     leaves everything alone.
     """
+    import ctypes  # here, as `import gapless` loads this module
+
     refused = _why_not()
     if refused:
         return Allocator(False, refused)
@@ -69,6 +68,8 @@ def tune() -> Allocator:
 
 
 def _why_not() -> str | None:
+    import platform
+
     if os.environ.get(_OPT_OUT) == "0":
         return f"{_OPT_OUT}=0 is set"
     if platform.libc_ver()[0] != "glibc":
