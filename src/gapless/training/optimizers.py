@@ -207,9 +207,10 @@ def _fused(
     weight_decay: float,
     decoupled: bool,
 ) -> None:
-    function = torch._fused_adamw_ if decoupled else torch._fused_adam_
+    # Private to torch, hence the probe of `fused_is_available`; looked up by name, for it may be gone.
+    function = getattr(torch, "_fused_adamw_" if decoupled else "_fused_adam_")
     steps, averages, squares = kept
-    torch._foreach_add_(steps, 1)
+    torch._foreach_add_(steps, 1)  # pyright: ignore[reportPrivateImportUsage]
     function(
         parameters, grads, averages, squares, [], steps,
         lr=learning_rate, beta1=BETAS[0], beta2=BETAS[1], weight_decay=weight_decay, eps=EPS,
