@@ -92,11 +92,8 @@ def test_train_prints_json_on_stdout_and_everything_else_on_stderr(place):
     assert held["elbo"] == pytest.approx(-(held["reconstruction"] + held["kl"]))
     assert printed["data"]["columns"] == ["가", "b", "c"]
     assert sorted(os.listdir(place / "run")) == [
-        "config.json",
-        "environment.json",
-        "metrics.jsonl",
-        "model.safetensors",
-    ]
+        ".lock", "config.json", "environment.json", "manifest.json", "metrics.jsonl", "model.safetensors", "plan.json"
+    ]  # fmt: skip
     assert len((place / "run" / "metrics.jsonl").read_text().splitlines()) == 40
 
 

@@ -6,6 +6,8 @@ Public names are loaded when first used, so that `import gapless` stays instant 
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from gapless.machine import before_torch
+
 if TYPE_CHECKING:
     from gapless.data import Dataset, batch, read
     from gapless.errors import DataError, Diverged, GaplessError, MissingExtra, UsageError
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from gapless.study import Comparison, compare, train
 
 __version__ = "0.1.0"
+
+before_torch()  # every module of ours that loads torch comes after this line
 
 _HOMES = {
     "Comparison": "study",

@@ -236,7 +236,15 @@ def _resident(items: Items, scaling: Scaling) -> np.ndarray:
     dtype = items.values.dtype
     if more_than_float32(dtype):
         return _scaled(items, scaling)
-    return _narrow(items.values[items.index])
+    return _narrow(_rows_at(items.values, items.index))
+
+
+def _rows_at(values: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """The rows at some positions; a view where they are a stretch of the array, so that it is held once."""
+    whole = len(index) and index[-1] - index[0] + 1 == len(index) and bool((np.diff(index) == 1).all())
+    if whole and values.flags.writeable:  # torch takes no array that is not
+        return values[index[0] : index[-1] + 1]
+    return values[index]
 
 
 def _scaled(items: Items, scaling: Scaling) -> np.ndarray:

@@ -1,7 +1,6 @@
 """Checkpoints: folders of safetensors and JSON, each new, whole or absent, the newest whole one used."""
 
 import json
-import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,13 +138,18 @@ def _remove(path: Path) -> None:
 
 
 def _refuse_infinite(snapshot: Snapshot) -> None:
-    bad = [name for name, value in snapshot.tensors.items() if not torch.isfinite(value).all()]
+    bad = _infinite(snapshot.tensors)
     if bad:
         raise Diverged(
             f"not finite after this step: {', '.join(bad[:3])}{' ...' if len(bad) > 3 else ''}; training stopped",
             where=f"step {snapshot.step}",
             fix="lower --learning-rate (a tenth of it), or look for extreme values with `gapless inspect`",
         )
+
+
+def _infinite(tensors: dict[str, Tensor]) -> list[str]:
+    """Names of the tensors that are not finite; the sums may be infinite, as the KL of a point mass is."""
+    return [name for name, value in tensors.items() if name != "sums" and not torch.isfinite(value).all()]
 
 
 def _contents(snapshot: Snapshot) -> dict[str, bytes]:
@@ -165,7 +169,7 @@ def _read(folder: Path) -> Snapshot:
     try:
         tensors = load((folder / TENSORS).read_bytes())
         snapshot = Snapshot(tensors, json.loads(read_bounded(folder / RECORD, _RECORD_LIMIT)))
-        whole = math.isfinite(snapshot.step) and all(bool(torch.isfinite(v).all()) for v in tensors.values())
+        whole = snapshot.step >= 0 and not _infinite(tensors)
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"this checkpoint cannot be read: {error}", where=str(folder)) from error
     if not whole:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gapless import interrupts
+from gapless import interrupts, machine
 from gapless.data import Feed
 from gapless.errors import DataError, Diverged, Interrupted
 from gapless.model import Model
@@ -81,6 +81,7 @@ def fit(
         Interrupted: `saving.stop` asked for it; the last step is saved.
         StorageError: a checkpoint could not be written; the older ones are whole.
     """
+    machine.tune()
     saving = saving or Saving()
     per_epoch = math.ceil(len(train) / settings.batch_size)
     course = Course(model, objective, settings, epochs=settings.epochs_for(len(train)), per_epoch=per_epoch)

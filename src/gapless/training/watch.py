@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from gapless.audit.completeness import Isolation
 from gapless.data import Feed
 from gapless.files import write_atomic
 from gapless.model import Model
@@ -90,6 +89,8 @@ class Watch(Callback):
     @torch.no_grad()
     def _data_like(self) -> float | None:
         """Share of data-like draws from the prior, with few references: coarse, for its course over the epochs."""
+        from gapless.audit.completeness import Isolation  # not before it is needed: every training loads this module
+
         if len(self.held_out) < LEAST:
             return None
         training = self.model.training
