@@ -20,7 +20,7 @@ class Tell(Callback):
 
 
 settings = gapless.Settings(
-    latent=LATENT[WORK], epochs=EPOCHS, batch_size=BATCH, learning_rate=RATE,
+    latent=LATENT[WORK], epochs=EPOCHS, batch_size=BATCH, learning_rate=RATE, schedule="constant",
     network={"W1": "mlp", "W2": "convolutional"}[WORK], hidden=(400,), channels=(32, 64),
 )  # fmt: skip
 try:
