@@ -236,7 +236,7 @@ def _resident(items: Items, scaling: Scaling) -> np.ndarray:
     dtype = items.values.dtype
     if more_than_float32(dtype):
         return _scaled(items, scaling)
-    return _narrow(_rows_at(items.values, items.index))
+    return _narrow(_rows_at(np.asarray(items.values), items.index))
 
 
 def _rows_at(values: np.ndarray, index: np.ndarray) -> np.ndarray:
