@@ -47,7 +47,7 @@ def test_row_huge_and_tiny_values_train_once_scaled(size):
 
 
 def test_row_values_that_cannot_be_squared_are_refused_in_a_sentence():
-    with pytest.raises(DataError, match="480 of 480 values are too large to compute with(.|\n)*first in row 0"):
+    with pytest.raises(DataError, match=r"480 of 480 values are too large to compute with(.|\n)*first in row 0"):
         gapless.read(rows() * 1e300)
 
 
@@ -85,6 +85,11 @@ def folder(tmp_path):
     return tmp_path / "run"
 
 
+def load_and_go_on(folder):
+    gapless.load_run(folder)
+    study.train(gapless.read(rows()), settings=SMALL, folder=folder)
+
+
 def executes(target):
     """A pickle (protocol 0, by hand) that makes a file when it is read."""
     return f"cos\nsystem\n(S'touch {target}'\ntR.".encode()
@@ -109,8 +114,7 @@ def test_row_pickles_under_any_name_are_never_executed(folder, tmp_path):
         before = (folder / name).read_bytes()
         (folder / name).write_bytes(executes(struck))
         with pytest.raises((DataError, UsageError)):
-            gapless.load_run(folder)
-            study.train(gapless.read(rows()), settings=SMALL, folder=folder)
+            load_and_go_on(folder)
         (folder / name).write_bytes(before)
     assert not struck.exists()
 
@@ -141,8 +145,7 @@ def test_row_links_for_the_files_of_a_run_are_refused(folder, tmp_path):
         kept = (folder / name).rename(tmp_path / "elsewhere")
         (folder / name).symlink_to(kept)
         with pytest.raises((DataError, UsageError)):
-            gapless.load_run(folder)
-            study.train(gapless.read(rows()), settings=SMALL, folder=folder)
+            load_and_go_on(folder)
         (folder / name).unlink()
         kept.rename(folder / name)
     gapless.load_run(folder)
