@@ -197,3 +197,11 @@ def test_modes():
     assert torch.equal(CASES["Bernoulli"].mode, torch.tensor([[0.0, 1.0, 1.0], [0.0, 0.0, 1.0]]))
     assert torch.equal(CASES["DiagonalNormal"].mode, CASES["DiagonalNormal"].loc)
     assert torch.equal(CASES["PointMass"].mode, CASES["PointMass"].loc)
+
+
+def test_a_bernoulli_of_values_of_another_shape_or_type_is_torchs():
+    logits, bits = torch.randn(3, 5), (torch.rand(4, 3, 5) < 0.5).float()
+    expected = torch.distributions.Bernoulli(logits=logits).log_prob(bits).sum(-1)
+    assert torch.allclose(Bernoulli(logits).log_prob(bits), expected, atol=1e-5)
+    expected = torch.distributions.Bernoulli(logits=logits.double()).log_prob(bits[0].double()).sum(-1)
+    assert torch.allclose(Bernoulli(logits).log_prob(bits[0].double()), expected, atol=1e-5)

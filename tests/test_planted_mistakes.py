@@ -59,6 +59,12 @@ MISTAKES = {
         "-value * self.logits - functional.softplus(self.logits)",
         TRICK,
     ),
+    "the fused Bernoulli with a flipped logit": (
+        "distributions.py",
+        "with_logits(self.logits, value,",
+        "with_logits(-self.logits, value,",
+        TRICK,
+    ),
     "draws from the global generator": (
         "distributions.py",
         "return draw(shape, generator=generator, ",

@@ -22,7 +22,7 @@ before, count, total = peak(), 0, 0.0
 data = read(sys.argv[1], scaling="unit")
 for positions, x in Feed(data.train, data.scaling).stream(3, 1, 128):
     count += len(positions)
-    total += x[:, 0, 0, 0].double().sum().item() * 255
+    total += (x[:, 0, 0, 0].double() * 255).round().sum().item()
 print(before, peak(), count, round(total) + int(data.held_out.values[data.held_out.index][:, 0, 0, 0].sum()))
 """
 
