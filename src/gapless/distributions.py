@@ -58,7 +58,7 @@ class _Summed(Distribution):
         # A CPU generator serves every device, so that the same seed gives the same noise everywhere.
         device = generator.device if generator is not None else like.device
         shape = (*sample_shape, *self.batch_shape, *self.event_shape)
-        return draw(shape, generator=generator, device=device, dtype=like.dtype).to(like.device)
+        return draw(shape, generator=generator, device=device, dtype=like.dtype).to(like.device, non_blocking=True)
 
 
 class DiagonalNormal(_Summed):

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from gapless import distributions
+from gapless import distributions, processes
 from gapless.errors import UsageError
 from gapless.parts import Part
 
@@ -148,7 +148,7 @@ class NormalWithOptimalScale(Likelihood):
         if not self.training:
             return distribution
         with torch.no_grad():
-            error = (x - distribution.mean).square().mean()
+            error = processes.mean((x - distribution.mean).square())
             self.variance.mul_(self.memory).add_((1 - self.memory) * error)
             self.weight.mul_(self.memory).add_(1 - self.memory)
             scale = error.sqrt().clamp_min(SCALE_FLOOR)

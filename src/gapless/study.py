@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from gapless import likelihoods, recipes
+from gapless import likelihoods, processes, recipes
 from gapless.data import Dataset, Feed, Items, batch
 from gapless.errors import UsageError
 from gapless.model import Model
@@ -82,10 +82,11 @@ def train(
         StorageError: the folder cannot be written; what was saved before is whole.
     """
     work = _Work(data, recipe, settings or Settings(), callbacks, watch)
-    if folder is None:
-        return work.trained(Saving(max_time=max_time), None)
-    with claimed(Path(folder), fresh=fresh, force=force, every=checkpoint_every) as place:
-        return work.made(place, max_time)
+    with processes.job(work.settings.device):
+        if folder is None:
+            return work.trained(Saving(max_time=max_time), None)
+        with claimed(Path(folder), fresh=fresh, force=force, every=checkpoint_every) as place:
+            return work.made(place, max_time)
 
 
 def train_in(
@@ -124,21 +125,24 @@ class _Work:
         identity = place.begin(plan_of(self.data, self.settings, recipe=self.recipe))
         if place.finished:
             return load_run(place.folder)
-        place.reopen()
+        if processes.is_first():
+            place.reopen()
         facts = {"environment": {**environment(), "device": self.settings.device}}
         saving = Saving(place.checkpoints, identity=identity, facts=facts, max_time=max_time)
         logged = replace(self, callbacks=(*self.callbacks, MetricsLog(place.folder / METRICS)))
         run = logged.trained(saving, place.folder)
-        run.write_into(place.folder)
-        if run.complete:
-            place.tidy()
+        if processes.is_first():
+            run.write_into(place.folder)
+            if run.complete:
+                place.tidy()
+        processes.barrier()
         return run
 
     def trained(self, saving: Saving, folder: Path | None) -> Run:
         data, settings = self.data, self.settings
         check_support(data)
         model, objective = self._built()
-        feed, held_out = (Feed(items, data.scaling, device=settings.device) for items in (data.train, data.held_out))
+        feed, held_out = (Feed(items, data.scaling, device=_device(settings)) for items in (data.train, data.held_out))
         model.center(*moments_of(feed))
         told = (*self.callbacks, *self._watching(model, held_out, folder))
         history = fit(model, objective, feed, held_out, settings=settings, callbacks=told, saving=saving)
@@ -168,7 +172,7 @@ class _Work:
                 f"held-out losses of {self.recipe!r} cannot be compared between epochs: its weights are learned",
                 fix="leave --patience out",
             )
-        device = _device(settings.device)
+        device = _device(settings)
         return model.to(device), objective.to(device)
 
     def _watching(self, model: Model, held_out: Feed, folder: Path | None) -> tuple[Callback, ...]:
@@ -205,6 +209,7 @@ def moments_of(feed: Feed) -> tuple[torch.Tensor, float]:
     """The mean item in model units, shape (*event), and the root mean square of the deviations from it."""
     total, squares = (torch.zeros(feed.event_shape, dtype=torch.float64) for _ in range(2))
     for x in feed.batches(512):
+        x = x.cpu() if x.device.type == "mps" else x  # which has no float64
         total += x.sum(0, dtype=torch.float64).cpu()
         squares += x.double().square_().sum(0).cpu()
     mean = total / len(feed)
@@ -212,7 +217,8 @@ def moments_of(feed: Feed) -> tuple[torch.Tensor, float]:
     return mean.float(), float(variance.sqrt())
 
 
-def _device(name: str) -> torch.device:
+def _device(settings: Settings) -> torch.device:
+    name = processes.device_of(settings.device)
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:

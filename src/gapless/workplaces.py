@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from gapless import processes
 from gapless.errors import DataError, UsageError
 from gapless.files import (
     LOCK,
@@ -51,6 +52,9 @@ class Workplace:
         Raises:
             DataError: it was complete and is damaged.
         """
+        return processes.told(processes.is_first() and self._finished())
+
+    def _finished(self) -> bool:
         manifest = manifest_of(self.folder)
         if manifest is None or not manifest.get("complete"):
             return False
@@ -76,6 +80,12 @@ class Workplace:
             UsageError: something else was begun here; the message says what differs.
         """
         plan = json.loads(json.dumps({"schema": SCHEMA, **plan}))
+        if processes.is_first():
+            self._begin(plan)
+        processes.barrier()
+        return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
+
+    def _begin(self, plan: dict[str, Any]) -> None:
         known = self._plan()
         if known is None:
             with writing(self.folder):
@@ -86,7 +96,6 @@ class Workplace:
                 where=str(self.folder),
                 fix="repeat the command that began it, choose another -o, or replace it with --force",
             )
-        return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
 
     def reopen(self) -> None:
         """Break the seal of what ran out of time, before it is taken up again."""
@@ -134,6 +143,10 @@ def claimed(
         StorageError: it cannot be written.
     """
     folder = Path(folder)
+    if not processes.is_first():  # one writer a job
+        processes.barrier()
+        yield Workplace(folder, every=every)
+        return
     _refuse_foreign(folder)
     with ExitStack() as stack:
         if _begun(folder):
@@ -150,6 +163,7 @@ def claimed(
             folder.mkdir(parents=True, exist_ok=True)
         stack.enter_context(locked(folder))
         new = not _begun(folder)
+        processes.barrier()
         try:
             yield Workplace(folder, every=every)
         except BaseException:
@@ -277,5 +291,6 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "machine": platform.machine(),
         "threads": torch.get_num_threads(),
+        "processes": processes.size(),
         "cuda": torch.version.cuda,
     }

@@ -106,7 +106,7 @@ def train(
     watch: bool,
 ) -> None:
     """Read, train one recipe, write its run folder; or go on where that stopped."""
-    from gapless import study
+    from gapless import processes, study
     from gapless.recipes import named_recipe
     from gapless.workplaces import claimed
 
@@ -114,8 +114,12 @@ def train(
     _check_names(reading, settings)
     folder = output or Path("runs") / f"{recipe}-{_stem(source)}"
     # Claimed before the data is read: what cannot be written is said at once.
-    with claimed(folder, fresh=keeping.fresh, force=keeping.force, every=keeping.checkpoint_every) as place:
-        if place.finished:
+    with (
+        processes.job(settings.device),
+        claimed(folder, fresh=keeping.fresh, force=keeping.force, every=keeping.checkpoint_every) as place,
+    ):
+        first = processes.is_first()
+        if place.finished and first:
             say(f"a finished run is here: nothing is done again without --force: {folder}")
         data = _read(source, reading, settings)
         run = study.train_in(
@@ -127,6 +131,8 @@ def train(
             watch=watch,
             max_time=keeping.max_time,
         )
+    if not first:
+        return None
     if json:
         return print_json({"recipe": recipe, "run": str(folder), "held_out": run.held_out, "data": run.data.to_dict()})
     held_out_table({recipe: run.held_out})
@@ -237,7 +243,11 @@ def _inspect_run(folder: Path, *, json: bool) -> None:
 
 
 def _read(source: str, reading: Reading, settings: Settings) -> Any:
+    from gapless import processes
+
     data = reading.read(source, seed=settings.seed)
+    if not processes.is_first():
+        return data
     sizes = f"{len(data.train):,} items of shape {data.event_shape} to train on, {len(data.held_out):,} held out"
     say(f"{data.source}: {sizes}")
     for note in data.inspection.notes:

@@ -15,11 +15,14 @@ from gapless.settings import Settings
 from gapless.training import optimizers
 from gapless.training.averaging import Average
 from gapless.training.checkpoints import Snapshot
+from gapless.training.execution import arranged
 from gapless.training.records import Epoch, best_epoch
 
 __all__ = ["Course", "check_finite"]
 
 SUMMED = 3  # loss, reconstruction, KL
+LOOK_EVERY = 10
+"""Steps between two looks at the terms on an accelerator: every look waits until it has computed them."""
 
 
 class Course:
@@ -36,11 +39,13 @@ class Course:
     def __init__(self, model: Model, objective: Objective, settings: Settings, *, epochs: int, per_epoch: int):
         self.model, self.objective, self.settings = model, objective, settings
         self.epochs, self.per_epoch, self.steps = epochs, per_epoch, epochs * per_epoch
+        self.execution = arranged(model, objective, settings)
         self.parameters = [p for module in (model, objective) for p in module.parameters()]
         self.optimizer = optimizers.make(settings.optimizer, self.parameters, weight_decay=settings.weight_decay)
         self.average = None if settings.ema is None else Average(model, settings.ema)
         self.step, self.history, self.best = 0, list[Epoch](), dict[str, Tensor]()
         self.sums = torch.zeros(SUMMED, dtype=torch.float64)
+        self.device, self._unseen = self.parameters[0].device, list[tuple[int, Terms]]()
         objective.plan(self.steps)
 
     @property
@@ -58,15 +63,24 @@ class Course:
         """Where it is, in words."""
         return f"step {self.step} (epoch {min(self.epoch, self.epochs)} of {self.epochs})"
 
-    def advance(self, x: Tensor) -> Terms:
+    @property
+    def prompt(self) -> bool:
+        """Whether it costs nothing to look at every step's terms at once."""
+        return self.device.type == "cpu"
+
+    def advance(self, x: Tensor, items: int | None = None) -> Terms:
         """One optimizer step on a batch in model units.
 
+        Args:
+            x: the batch, or this process's rows of it, shape (rows, *event).
+            items: rows of the whole batch where there are several processes.
+
         Raises:
-            Diverged: a term is not finite; nothing was changed.
+            Diverged: a term is not finite; nothing was changed, or on an accelerator, nothing is saved.
             OutOfMemory: the batch does not fit.
         """
         try:
-            terms = self._gradients(x)
+            terms = self._gradients(x, items or len(x))
             if self.settings.clip is not None:
                 nn.utils.clip_grad_norm_(self.parameters, self.settings.clip, error_if_nonfinite=False)
             self.optimizer.step(schedules.learning_rate(self.settings, self.step, self.steps))
@@ -75,15 +89,40 @@ class Course:
         self.step += 1
         if self.average is not None:
             self.average.update()
-        self.sums += len(x) * _means(terms)
+        self._unseen.append((self.step, terms))
+        if self.prompt or len(self._unseen) >= LOOK_EVERY:
+            self.look()
         return terms
 
-    def _gradients(self, x: Tensor) -> Terms:
-        noise = generator(self.settings.seed, "noise", self.step)
-        terms = self.objective(self.model, x, step=self.step, generator=noise)
-        check_finite(terms, self.objective, where=f"step {self.step + 1} (epoch {self.epoch}) of training")
+    def look(self) -> None:
+        """Count the terms of the latest steps.
+
+        Raises:
+            Diverged: one of them is not finite.
+        """
+        if not self._unseen:
+            return
+        means = torch.stack([_means(terms) for _, terms in self._unseen]).cpu().double()
+        for (step, terms), row in zip(self._unseen, means, strict=True):
+            if not self.prompt:
+                self._check(terms, step)
+            self.sums += len(terms.reconstruction) * row
+        self._unseen.clear()
+
+    def _gradients(self, x: Tensor, items: int) -> Terms:
+        if self.execution is None:
+            noise = generator(self.settings.seed, "noise", self.step)
+            terms = self.objective(self.model, x, step=self.step, generator=noise)
+        else:
+            terms = self.execution(x, items, self.step)
+        if self.prompt:
+            self._check(terms, self.step + 1)
         terms.loss.backward()
-        return terms
+        return terms._replace(loss=terms.loss.detach())
+
+    def _check(self, terms: Terms, step: int) -> None:
+        epoch = (step - 1) // self.per_epoch + 1
+        check_finite(terms, self.objective, where=f"step {step} (epoch {epoch}) of training")
 
     def close_epoch(self, epoch: Epoch) -> None:
         """Keep what an epoch measured, and its weights if they are the best so far."""
@@ -101,6 +140,7 @@ class Course:
 
     def snapshot(self, **facts: Any) -> Snapshot:
         """Everything there is, to go on from; `facts` are kept with it."""
+        self.look()
         tensors = {
             **self._weights(),
             **_prefixed("optimizer.", self.optimizer.state()),
@@ -173,7 +213,7 @@ def check_finite(terms: Terms, objective: Objective, *, where: str) -> None:
 
 def _means(terms: Terms) -> Tensor:
     columns = (terms.loss.detach(), terms.reconstruction.detach().mean(), terms.regularization.detach().mean())
-    return torch.stack(columns).double().cpu()
+    return torch.stack(columns)
 
 
 def _explained(error: RuntimeError, place: str, batch: int) -> Exception:

@@ -2,12 +2,14 @@
 
 import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from gapless import processes
 from gapless.data import Feed
 from gapless.distributions import divergence_per_feature
 from gapless.model import Model
@@ -66,6 +68,7 @@ def evaluate(
     step: int = 0,
     samples: int = 1,
     first: int = 0,
+    shared: bool = False,
 ) -> Evaluation:
     """Both terms on all items, with noise that depends on the seed alone; the model is left in its mode.
 
@@ -77,6 +80,7 @@ def evaluate(
         step: optimizer steps taken, for weights that change with it.
         samples: passes with fresh noise over the items, at least 1.
         first: number of the first pass; other numbers, other noise.
+        shared: the processes of the job share the work, each calling this; the result is the same to the bit.
 
     Returns:
         Means over items and passes.
@@ -86,16 +90,25 @@ def evaluate(
     objective.eval()
     per_item = torch.zeros(3, len(feed), dtype=torch.float64)
     for number in range(first, first + samples):
-        start = 0
-        for chunk, x in enumerate(feed.batches(BATCH)):
+        for chunk, x in _chunks(feed, shared):
             terms = objective(model, x, step=step, generator=generator(seed, "evaluation", number, chunk))
             rows = torch.stack([terms.loss.expand(len(x)), terms.reconstruction, terms.regularization])
-            per_item[:, start : start + len(x)] += rows.double().cpu() / samples
-            start += len(x)
+            per_item[:, chunk * BATCH : chunk * BATCH + len(x)] += rows.cpu().double() / samples
+    if shared:
+        processes.total(per_item)
     model.train(training)
     objective.train(learning)
     loss, reconstruction, kl = per_item.mean(1).tolist()
     return Evaluation(loss, reconstruction, kl, len(feed), _standard_error(per_item[1] + per_item[2]))
+
+
+def _chunks(feed: Feed, shared: bool) -> Iterator[tuple[int, Tensor]]:
+    """The items in chunks with their numbers; of a shared work, every so many-th."""
+    if not shared:
+        yield from enumerate(feed.batches(BATCH))
+        return
+    for chunk in range(processes.rank(), math.ceil(len(feed) / BATCH), processes.size()):
+        yield chunk, feed.batch(torch.arange(chunk * BATCH, min((chunk + 1) * BATCH, len(feed))))
 
 
 def _standard_error(values: Tensor) -> float | None:
@@ -148,6 +161,6 @@ def latent_statistics(model: Model, feed: Feed, *, limit: int | None = None) -> 
         scale.append(posterior.stddev.cpu())
         per_feature = divergence_per_feature(posterior, prior)
         if per_feature is not None:
-            kl.append(per_feature.double().cpu())
+            kl.append(per_feature.cpu().double())
     model.train(training)
     return LatentStatistics(torch.cat(loc), torch.cat(scale), torch.cat(kl).mean(0) if kl else None)

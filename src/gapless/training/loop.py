@@ -4,13 +4,16 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gapless import interrupts, machine
+from torch import Tensor
+
+from gapless import interrupts, machine, processes
 from gapless.data import Feed
+from gapless.data.prefetch import ahead
 from gapless.errors import DataError, Diverged, Interrupted
 from gapless.model import Model
 from gapless.objectives import Objective
@@ -25,6 +28,9 @@ from gapless.training.stopping import should_stop
 __all__ = ["Epoch", "Saving", "best_epoch", "fit", "is_complete"]
 
 LIVE_ITEMS = 2_000
+AGREE_EVERY = 20
+"""Steps between two agreements of several processes with accelerators on whether to stop or save."""
+_AHEAD = 4  # batches that wait
 
 
 @dataclass(frozen=True)
@@ -85,7 +91,9 @@ def fit(
     saving = saving or Saving()
     per_epoch = math.ceil(len(train) / settings.batch_size)
     course = Course(model, objective, settings, epochs=settings.epochs_for(len(train)), per_epoch=per_epoch)
-    session = _Session(course, train, held_out, tuple(callbacks), saving)
+    callbacks = tuple(callbacks) if processes.is_first() else ()
+    session = _Session(course, train, held_out, callbacks, saving)
+    processes.barrier()  # from here on all keep step
     session.resume()
     # Without checkpoints there is nothing to save: a signal ends the process where it is.
     with _told(callbacks, course), interrupts.deferred() if saving.checkpoints else nullcontext():
@@ -148,7 +156,8 @@ class _Session:
             )
         self.course.restore(snapshot)
         for remark in (*checkpoints.remarks, *_changes(snapshot.record, self.saving.facts)):  # pyright: ignore
-            self.saving.say(f"note: {remark}")
+            if processes.is_first():
+                self.saving.say(f"note: {remark}")
         self.before, self.saved = float(snapshot.record["seconds"]), snapshot.step
 
     def run(self) -> None:
@@ -169,46 +178,78 @@ class _Session:
         course.model.train()
         course.objective.train()
         self.epoch_began, self.items = time.monotonic(), 0
-        stream = self.train.stream(course.settings.seed, course.epoch, course.settings.batch_size, start=course.batch)
-        for _, x in stream:
-            terms = course.advance(x)
-            self.items += len(x)
+        for items, x in self._batches():
+            terms = course.advance(x, items)
+            self.items += items
             for callback in self.callbacks:
                 callback.on_step(course.step, terms)
             if course.batch and self._pause():  # the last step of an epoch is saved with its validation
                 return False
         return True
 
+    def _batches(self) -> Iterator[tuple[int, Tensor]]:
+        """The rest of the epoch: items of each batch, and its rows, or this process's share of them."""
+        course, size = self.course, self.course.settings.batch_size
+        if processes.size() == 1:
+            for chosen, x in self.train.stream(course.settings.seed, course.epoch, size, start=course.batch):
+                yield len(chosen), x
+            return
+        positions = self.train.positions(course.settings.seed, course.epoch, size, start=course.batch)
+        own = ((len(chosen), self.train.batch(chosen[processes.share(len(chosen))])) for chosen in positions)
+        if not self.train.mapped:
+            yield from own
+            return
+        with closing(ahead(own, size=_AHEAD)) as read:
+            yield from read
+
     def _pause(self) -> bool:
         """Between two steps: save if it is due or all ends here; True when time has run out."""
-        stop, late = self.saving.stop(), self.out_of_time
-        if self.saving.checkpoints and (stop or late or self.saving.checkpoints.due):
+        stop, late, due = self._wishes()
+        if self.saving.checkpoints and (stop or late or due):
             folder = self._save()
             if stop:
                 raise Interrupted(f"stopped at {self.course.place}; all of it is saved in {folder}")
         return late
 
+    def _wishes(self) -> tuple[bool, ...]:
+        """Stop, out of time, checkpoint due: what one process wishes, all do at the same step."""
+        checkpoints = self.saving.checkpoints
+        wishes = (self.saving.stop(), self.out_of_time, bool(checkpoints and processes.is_first() and checkpoints.due))
+        if processes.size() == 1:
+            return wishes
+        if not self.course.prompt and self.course.batch % AGREE_EVERY:
+            return (False, False, False)
+        return processes.any_of(wishes)
+
     def _save(self) -> Path:
-        assert self.saving.checkpoints is not None
-        self.saved = self.course.step
-        return self.saving.checkpoints.save(
-            self.course.snapshot(seconds=self.seconds, identity=self.saving.identity, **self.saving.facts)
-        )
+        checkpoints, course = self.saving.checkpoints, self.course
+        assert checkpoints is not None
+        self.saved = course.step
+        snapshot = course.snapshot(seconds=self.seconds, identity=self.saving.identity, **self.saving.facts)
+        if processes.is_first():
+            checkpoints.save(snapshot)
+        processes.barrier()  # nobody goes on, or ends, before it is written
+        return checkpoints.folder
 
     def _close_epoch(self) -> None:
         course = self.course
+        course.look()
         number, rate = course.step // course.per_epoch, self.items / max(time.monotonic() - self.epoch_began, 1e-9)
         seen = Evaluation(*(course.sums / len(self.train)).tolist(), items=len(self.train))
         with course.average.swapped() if course.average else nullcontext():
             validated, live = self._validate(number)
             record = Epoch(number, course.step, self.seconds, rate, live, seen, validated)
+            if processes.size() > 1:  # seconds, and whatever else an accelerator may round otherwise
+                record = Epoch.from_dict(processes.told(record.to_dict()))
             course.close_epoch(record)
         for callback in self.callbacks:
             callback.on_epoch(record)
+        processes.barrier()
 
     def _validate(self, number: int) -> tuple[Evaluation, int]:
         course = self.course
-        result = evaluate(course.model, course.objective, self.held_out, seed=course.settings.seed, step=course.steps)
+        seed, shared = course.settings.seed, processes.size() > 1
+        result = evaluate(course.model, course.objective, self.held_out, seed=seed, step=course.steps, shared=shared)
         if not math.isfinite(result.loss):
             raise Diverged(
                 "the loss of the held-out items is not finite: training stopped",
@@ -221,7 +262,7 @@ class _Session:
 
 def _changes(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What differs between the machine of a checkpoint and this one, where bits may depend on it."""
-    names = ("torch", "machine", "threads", "device")
+    names = ("torch", "machine", "threads", "device", "processes")
     before, after = then.get("environment", {}), now.get("environment", {})
     changed = [f"{n} {before[n]} -> {after[n]}" for n in names if n in before and n in after and before[n] != after[n]]
     return [f"going on elsewhere ({', '.join(changed)}): the last bits may differ"] if changed else []

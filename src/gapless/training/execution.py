@@ -1,0 +1,193 @@
+"""How the networks of a training step are run: in bf16, part by part, on several processes.
+
+Only the networks are. Posterior, prior, likelihood and objective see the whole batch in float32, on every process, so
+an objective that looks at the batch as a whole has the value and the gradient it has on one process, whatever it is.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+from torch.utils.checkpoint import checkpoint
+
+from gapless import processes
+from gapless.errors import UsageError
+from gapless.likelihoods import Likelihood
+from gapless.model import Model
+from gapless.networks import Network
+from gapless.objectives import Objective, Terms
+from gapless.priors import Prior
+from gapless.randomness import generator
+from gapless.settings import Settings
+
+__all__ = ["Execution", "arranged"]
+
+
+def arranged(model: Model, objective: Objective, settings: Settings) -> nn.Module | None:
+    """What runs a step: a map (x, items, step) -> Terms; None where the objective can simply be called.
+
+    Args:
+        model: the model, on its device.
+        objective: the objective, on the same.
+        settings: precision, accumulation, seed.
+
+    Raises:
+        UsageError: this kind of sharding is not supported.
+    """
+    if processes.size() == 1:
+        plain = settings.precision == "float32" and settings.accumulate == 1
+        return None if plain else Execution(model, objective, settings)
+    return _distributed(Execution(model, objective, settings))
+
+
+def _distributed(execution: nn.Module) -> nn.Module:
+    """Gradients are averaged over the processes by torch's DDP, prepared by accelerate."""
+    from accelerate import Accelerator, DistributedDataParallelKwargs
+
+    if os.environ.get("ACCELERATE_USE_FSDP", "").lower() in ("1", "true"):
+        raise UsageError("sharded weights (FSDP) are not supported yet", fix="launch without --use_fsdp")
+    # Terms of weight 0 leave networks unused. This setting also keeps the order of the sums the same from the first
+    # step on, which a resumed run needs.
+    kwargs = DistributedDataParallelKwargs(find_unused_parameters=True)
+    device = next(execution.parameters()).device
+    accelerator = Accelerator(cpu=device.type == "cpu", kwargs_handlers=[kwargs], mixed_precision="no")
+    return accelerator.prepare_model(execution)
+
+
+class Execution(nn.Module):
+    """A training step's forward pass on this process's rows of the batch.
+
+    Args:
+        model: the model.
+        objective: the objective; it is given a model of the same parts, whose networks run as asked.
+        settings: precision, accumulation, seed.
+    """
+
+    def __init__(self, model: Model, objective: Objective, settings: Settings):
+        super().__init__()
+        self.model, self.objective, self.seed = model, objective, settings.seed
+        self._batch = _Batch(settings.precision, settings.accumulate)
+        self._view = [_view(model, self._batch)]  # in a list: its parameters are the model's own
+
+    def forward(self, x: Tensor, items: int, step: int) -> Terms:
+        """Terms of the whole batch.
+
+        Args:
+            x: this process's rows, shape (rows, *event).
+            items: rows of the whole batch.
+            step: optimizer steps taken so far.
+        """
+        self._batch.items = items
+        noise = generator(self.seed, "noise", step)
+        terms = self.objective(self._view[0], x, step=step, generator=noise)
+        # Only the loss has a gradient: DDP waits for the parameters of all that has one.
+        extras = {name: value.detach() for name, value in terms.extras.items()}
+        return Terms(terms.loss, terms.reconstruction.detach(), terms.regularization.detach(), extras)
+
+
+@dataclass
+class _Batch:
+    """How networks are run, and how large the batch under way is."""
+
+    precision: str
+    parts: int
+    items: int = 0
+    draws: int = 1
+
+    def run(self, network: Network, x: Tensor) -> Tensor:
+        """The network's value in float32; part by part nothing is kept but the parts' inputs."""
+        call = _in_bf16(network) if self.precision == "bf16" else network
+        if self.parts == 1:
+            return call(x)
+        return torch.cat([checkpoint(call, part, use_reentrant=False) for part in x.chunk(self.parts)])  # pyright: ignore
+
+
+def _in_bf16(network: Network) -> Callable[[Tensor], Tensor]:
+    def call(x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, dtype=torch.bfloat16):
+            return network(x).to(x.dtype)
+
+    return call
+
+
+def _view(model: Model, batch: _Batch) -> Model:
+    """The same model with its networks run as asked."""
+    view = Model(
+        encoder=_Encoder(model.encoder, batch),
+        posterior=model.posterior,
+        prior=_Prior(model),
+        decoder=_Decoder(model.decoder, batch),
+        likelihood=model.likelihood if processes.size() == 1 else _Likelihood(model.likelihood, batch),
+    )
+    view.offset = model.offset
+    return view
+
+
+class _Encoder(Network):
+    def __init__(self, network: Network, batch: _Batch):
+        super().__init__()
+        self.network, self.batch, self.inputs, self.outputs = network, batch, network.inputs, network.outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        codes = self.batch.run(self.network, x)
+        return codes if processes.size() == 1 else processes.gather(codes, self.batch.items)
+
+
+class _Decoder(Network):
+    def __init__(self, network: Network, batch: _Batch):
+        super().__init__()
+        self.network, self.batch, self.inputs, self.outputs = network, batch, network.inputs, network.outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.batch.run(self.network, x if processes.size() == 1 else self._own(x))
+
+    def _own(self, z: Tensor) -> Tensor:
+        self.batch.draws = len(z) // self.batch.items
+        return processes.scatter(z.unflatten(0, (self.batch.draws, self.batch.items)), axis=1).flatten(0, 1)
+
+
+class _Prior(Prior):
+    """The prior, given the plain encoder: what it encodes is no part of the batch."""
+
+    def __init__(self, model: Model):
+        super().__init__()
+        self.prior, self.latent, self._encode = model.prior, model.latent, [model.encode]
+
+    def forward(self, encode: Callable[[Tensor], Distribution] | None = None) -> Distribution:
+        return self.prior(self._encode[0])
+
+
+class _Likelihood(Likelihood):
+    def __init__(self, head: Likelihood, batch: _Batch):
+        super().__init__()
+        self.head, self.batch = head, batch
+
+    def parameter_shape(self, event_shape: tuple[int, ...]) -> tuple[int, ...]:
+        return self.head.parameter_shape(event_shape)
+
+    def offset(self, mean: Tensor) -> Tensor:
+        return self.head.offset(mean)
+
+    def forward(self, parameters: Tensor) -> Distribution:
+        return _Shared(self.head(parameters), self.batch)
+
+    def calibrate(self, distribution: Any, x: Tensor) -> Distribution:
+        return _Shared(self.head.calibrate(distribution.own, x), self.batch)
+
+
+class _Shared(Distribution):
+    """p(x|z) of all rows, of which this process holds its own."""
+
+    def __init__(self, own: Distribution, batch: _Batch):
+        self.own, self.batch = own, batch
+        shape = torch.Size((batch.draws * batch.items,))
+        super().__init__(shape, own.event_shape, validate_args=False)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-density of all rows in nats, shape (draws * items,), of this process's rows of x."""
+        own = self.own.log_prob(value)
+        return processes.gather(own.reshape(self.batch.draws, -1), self.batch.items, axis=1).flatten()

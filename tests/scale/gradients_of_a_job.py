@@ -1,0 +1,92 @@
+"""One process of a job: its gradients against those of the objective called plainly; prints the worst differences."""
+
+import copy
+import json
+import sys
+
+import torch
+
+from gapless import processes, recipes
+from gapless.objectives import ELBO
+from gapless.randomness import generator
+from gapless.settings import Settings
+from gapless.training.execution import arranged
+
+LIKELIHOODS = ("Bernoulli", "Normal", "NormalWithLearnedScale", "NormalWithOptimalScale")
+OPTIONS = {"geco": {"target": 20.0}, "capacity-vae": {"capacity": 0.5}, "free-bits": {"free_bits": 0.1}}
+STEPS, ITEMS = 2, 7
+
+
+def cases(dtype):
+    for recipe in recipes.RECIPES:
+        for likelihood in LIKELIHOODS:
+            yield f"{recipe} {likelihood}", built(recipe, likelihood, dtype), 1, ITEMS
+    model, _ = built("vae", "Normal", dtype)
+    yield "three draws", (model, ELBO(samples=3)), 1, ITEMS
+    yield "accumulated", built("free-bits", "NormalWithOptimalScale", dtype), 3, ITEMS
+    yield "fewer items than processes", built("vae", "NormalWithOptimalScale", dtype), 1, 1
+    yield "fewer, convolutional", built("geco", "Bernoulli", dtype, network="convolutional", channels=(4,)), 2, 1
+
+
+def built(recipe, likelihood, dtype, **sizes):
+    sizes = {"hidden": (9,), **sizes}
+    options = OPTIONS.get(recipe)
+    model, objective = recipes.build(recipe, (1, 4, 4), latent=3, likelihood=likelihood, options=options, **sizes)
+    objective.plan(10)
+    return model.to(dtype), objective.to(dtype)
+
+
+def gradients(model, objective, step):
+    step()
+    found = {}
+    for name, module in (("model", model), ("objective", objective)):
+        found |= {f"{name}.{key}": p.grad for key, p in module.named_parameters()}
+        found |= {f"{name}.{key}": b.clone() for key, b in module.named_buffers()}
+    for module in (model, objective):
+        module.zero_grad()
+    return found
+
+
+def difference(one, other):
+    """The largest difference relative to the largest value; infinite where only one has a gradient."""
+    if one is None or other is None:
+        return 0.0 if one is other else float("inf")
+    return float((one - other).abs().max() / other.abs().max().clamp_min(1e-3))
+
+
+def worst(case, dtype):
+    name, (model, objective), parts, items = case
+    plain, its_objective = copy.deepcopy(model), copy.deepcopy(objective)
+    runner = arranged(model, objective, Settings(accumulate=parts))
+    found = 0.0
+    for step in range(STEPS):
+        x = torch.rand((items, 1, 4, 4), generator=torch.Generator().manual_seed(step), dtype=dtype)
+        mine = x[processes.share(items)]
+
+        def together(x=mine, step=step):
+            terms = runner(x, items, step)
+            assert terms.reconstruction.shape == terms.regularization.shape == (items,)
+            terms.loss.backward()
+
+        def alone(x=x, step=step):
+            its_objective(plain, x, step=step, generator=generator(0, "noise", step)).loss.backward()
+
+        one, other = gradients(model, objective, together), gradients(plain, its_objective, alone)
+        assert one.keys() == other.keys()
+        found = max(found, *(difference(one[key], other[key]) for key in one))
+    return name, found
+
+
+def main():
+    with processes.job():
+        result = {}
+        for dtype in (torch.float64, torch.float32):
+            rows = dict(worst(case, dtype) for case in cases(dtype))
+            result[str(dtype).removeprefix("torch.")] = rows
+        if processes.is_first():
+            print(json.dumps(result))
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
