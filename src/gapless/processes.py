@@ -23,7 +23,7 @@ __all__ = [
     "total",
 ]  # fmt: skip
 
-STEP_SECONDS = 60
+STEP_SECONDS = 45
 """How long a process waits for the others within a step: what hangs without a sign of life ends the job."""
 PATIENT_SECONDS = 24 * 3600
 """How long it waits where one of them reads data or writes a checkpoint; one that dies is noticed at once."""

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["Comparison", "StudyAudit", "audit_runs", "compare", "plan_of", "train", "train_in"]
 
 COMPARED = ("ae", "kl-only", "vae")
-WATCH = "watch.jsonl"
+WATCH, TRACKING = "watch.jsonl", "tracking"
 
 
 def train(
@@ -54,6 +54,7 @@ def train(
     force: bool = False,
     max_time: float | None = None,
     checkpoint_every: float = EVERY_SECONDS,
+    log_with: Sequence[str] = (),
 ) -> Run:
     """Train a recipe on data, or go on with it where it stopped.
 
@@ -71,6 +72,7 @@ def train(
         force: replace what was begun in the folder.
         max_time: seconds of training after which the run ends as it is; the same call goes on with it.
         checkpoint_every: seconds between checkpoints.
+        log_with: names of trackers that are told of every epoch as well, in the folder's `tracking`.
 
     Returns:
         The run, with its model in evaluation mode and its held-out values.
@@ -81,7 +83,9 @@ def train(
         Diverged: a term became infinite or not a number.
         StorageError: the folder cannot be written; what was saved before is whole.
     """
-    work = _Work(data, recipe, settings or Settings(), callbacks, watch)
+    if log_with and folder is None:
+        raise UsageError("trackers need a run folder", where="log_with", fix="give a folder")
+    work = _Work(data, recipe, settings or Settings(), callbacks, watch, tuple(log_with))
     with processes.job(work.settings.device):
         if folder is None:
             return work.trained(Saving(max_time=max_time), None)
@@ -98,9 +102,10 @@ def train_in(
     callbacks: Sequence[Callback] = (),
     watch: bool = False,
     max_time: float | None = None,
+    log_with: Sequence[str] = (),
 ) -> Run:
     """`train` in a folder that is claimed already, so that it was known to be ours before the data was read."""
-    return _Work(data, recipe, settings, callbacks, watch).made(place, max_time)
+    return _Work(data, recipe, settings, callbacks, watch, tuple(log_with)).made(place, max_time)
 
 
 def plan_of(data: Dataset, settings: Settings, **more: Any) -> dict[str, Any]:
@@ -119,6 +124,7 @@ class _Work:
     settings: Settings
     callbacks: Sequence[Callback]
     watch: bool
+    log_with: tuple[str, ...] = ()
 
     def made(self, place: Workplace, max_time: float | None) -> Run:
         """Trained in a folder, or loaded from it where that was done before."""
@@ -129,7 +135,8 @@ class _Work:
             place.reopen()
         facts = {"environment": {**environment(), "device": self.settings.device}}
         saving = Saving(place.checkpoints, identity=identity, facts=facts, max_time=max_time)
-        logged = replace(self, callbacks=(*self.callbacks, MetricsLog(place.folder / METRICS)))
+        logs = (MetricsLog(place.folder / METRICS), *self._tracking(place.folder))
+        logged = replace(self, callbacks=(*self.callbacks, *logs))
         run = logged.trained(saving, place.folder)
         if processes.is_first():
             run.write_into(place.folder)
@@ -174,6 +181,13 @@ class _Work:
             )
         device = _device(settings)
         return model.to(device), objective.to(device)
+
+    def _tracking(self, folder: Path) -> tuple[Callback, ...]:
+        if not (self.log_with and processes.is_first()):
+            return ()
+        from gapless.training.trackers import Tracked, tracker_names
+
+        return (Tracked(tracker_names(self.log_with), folder / TRACKING, self.settings.to_dict()),)
 
     def _watching(self, model: Model, held_out: Feed, folder: Path | None) -> tuple[Callback, ...]:
         return (Watch(model, held_out, folder and folder / WATCH),) if self.watch else ()

@@ -19,12 +19,14 @@ class Keeping:
         force: replace what was begun in the folder.
         checkpoint_every: seconds between checkpoints.
         max_time: seconds of training after which the run ends as it is; the same command goes on with it.
+        log_with: tensorboard, wandb, mlflow or another tracker that accelerate knows, or all that are installed.
     """
 
     fresh: bool = False
     force: bool = False
     checkpoint_every: float = 30.0
     max_time: float | None = None
+    log_with: tuple[str, ...] = ()
 
     def __post_init__(self):
         if not self.checkpoint_every >= 0:

@@ -1,5 +1,6 @@
 """What the commands that train do."""
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,10 @@ def compare(
         raise UsageError(f"--audit takes default, quick or none; got {budget!r}")
     check_reference(reference)
     _check_names(reading, settings)
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        raise UsageError("compare runs in one process", fix="launch `gapless train` once for each recipe")
+    if keeping.log_with:
+        raise UsageError("--log-with belongs to train", fix="use `gapless train --recipe NAME --log-with ...`")
     folder = output or Path("runs") / f"compare-{_stem(source)}"
     with claimed(folder, fresh=keeping.fresh, force=keeping.force) as place:
         data = _read(source, reading, settings)
@@ -112,6 +117,7 @@ def train(
 
     named_recipe(recipe)
     _check_names(reading, settings)
+    _check_trackers(keeping.log_with)
     folder = output or Path("runs") / f"{recipe}-{_stem(source)}"
     # Claimed before the data is read: what cannot be written is said at once.
     with (
@@ -130,6 +136,7 @@ def train(
             callbacks=_callbacks(recipe),
             watch=watch,
             max_time=keeping.max_time,
+            log_with=keeping.log_with,
         )
     if not first:
         return None
@@ -264,6 +271,13 @@ def _check_names(reading: Reading, settings: Settings) -> None:
     if reading.likelihood != "auto":
         named(reading.likelihood, likelihoods)
     resolve_network(settings.network, (1, 1, 1))
+
+
+def _check_trackers(asked: tuple[str, ...]) -> None:
+    if asked:
+        from gapless.training.trackers import tracker_names
+
+        tracker_names(asked)
 
 
 def _callbacks(title: str) -> tuple[Any, ...]:
