@@ -36,8 +36,9 @@ def training(output, count=2):
     return launched(count, *words, *sizes) if count > 1 else [sys.executable, *words, *sizes]
 
 
-def run(line, cwd):
-    return subprocess.run(line, cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=240)
+def run(line, cwd, **more):
+    environment = {**ENVIRONMENT, **more}
+    return subprocess.run(line, cwd=cwd, env=environment, capture_output=True, text=True, timeout=240)
 
 
 def digest(folder):
@@ -81,11 +82,10 @@ def place(tmp_path_factory):
     return folder
 
 
-def started(folder, output):
-    """A job in its first steps, with its workers by rank; frozen together so that it cannot end before the blow."""
-    job = subprocess.Popen(
-        training(output), cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+def started(folder, output, **more):
+    """A job in its first steps, with its workers by rank."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    job = subprocess.Popen(training(output), cwd=folder, env={**ENVIRONMENT, **more}, **pipes)
     until(lambda: len(list((folder / output / "checkpoints").glob("step-*"))) == 2, job)
     workers = sorted(psutil.Process(job.pid).children(), key=lambda worker: int(worker.environ()["RANK"]))
     assert len(workers) == 2
@@ -172,3 +172,30 @@ def test_a_run_goes_on_with_another_number_of_processes(place):
     one, other = (runs.load_run(place / name).model for name in ("fewer", "clean"))
     for mine, theirs in zip(one.parameters(), other.parameters(), strict=True):
         assert torch.allclose(mine, theirs, rtol=1e-4, atol=1e-5)
+
+
+FSDP = {"ACCELERATE_USE_FSDP": "true"}
+"""What `accelerate launch --use_fsdp` sets."""
+
+
+@pytest.mark.slow
+def test_sharded_weights_end_where_whole_ones_do_and_go_on_to_the_same_bits(place):
+    assert run(training("sharded"), place, **FSDP).returncode == 0
+    one, other = (runs.load_run(place / name) for name in ("sharded", "clean"))
+    for mine, theirs in zip(one.model.parameters(), other.model.parameters(), strict=True):
+        assert torch.allclose(mine, theirs, rtol=1e-4, atol=1e-5)
+    job, workers = started(place, "sharded-killed", **FSDP)
+    workers[0].kill()
+    ends(job, workers, within=90)
+    assert run(training("sharded-killed"), place, **FSDP).returncode == 0
+    assert digest(place / "sharded-killed") == digest(place / "sharded")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("option", [("--ema", "0.9"), ("--optimizer", "muon")])
+def test_sharded_weights_refuse_what_needs_them_whole(place, option):
+    done = run([*training("refused"), *option], place, **FSDP)
+    assert done.returncode != 0
+    assert f"error: {' '.join(option[:1])}" in done.stderr
+    assert "leave --use_fsdp out" in done.stderr
+    assert not (place / "refused").exists()

@@ -15,7 +15,7 @@ from gapless.settings import Settings
 from gapless.training import optimizers
 from gapless.training.averaging import Average
 from gapless.training.checkpoints import Snapshot
-from gapless.training.execution import arranged
+from gapless.training.execution import arranged, cut
 from gapless.training.records import Epoch, best_epoch
 
 __all__ = ["Course", "check_finite"]
@@ -39,9 +39,11 @@ class Course:
     def __init__(self, model: Model, objective: Objective, settings: Settings, *, epochs: int, per_epoch: int):
         self.model, self.objective, self.settings = model, objective, settings
         self.epochs, self.per_epoch, self.steps = epochs, per_epoch, epochs * per_epoch
-        self.execution = arranged(model, objective, settings)
+        self.shards = cut(model, settings)
+        self.execution = arranged(model, objective, settings, self.shards)
         self.parameters = [p for module in (model, objective) for p in module.parameters()]
-        self.optimizer = optimizers.make(settings.optimizer, self.parameters, weight_decay=settings.weight_decay)
+        moved = self.shards.moved(self.parameters) if self.shards else self.parameters
+        self.optimizer = optimizers.make(settings.optimizer, moved, weight_decay=settings.weight_decay)
         self.average = None if settings.ema is None else Average(model, settings.ema)
         self.step, self.history, self.best = 0, list[Epoch](), dict[str, Tensor]()
         self.sums = torch.zeros(SUMMED, dtype=torch.float64)
@@ -81,8 +83,7 @@ class Course:
         """
         try:
             terms = self._gradients(x, items or len(x))
-            if self.settings.clip is not None:
-                nn.utils.clip_grad_norm_(self.parameters, self.settings.clip, error_if_nonfinite=False)
+            self._ready()
             self.optimizer.step(schedules.learning_rate(self.settings, self.step, self.steps))
         except RuntimeError as error:
             raise _explained(error, self.place, len(x)) from error
@@ -93,6 +94,22 @@ class Course:
         if self.prompt or len(self._unseen) >= LOOK_EVERY:
             self.look()
         return terms
+
+    def _ready(self) -> None:
+        """Reduce and clip the gradients."""
+        limit = self.settings.clip
+        if self.shards:
+            self.shards.reduce()
+            if limit is not None:
+                self.shards.clip(limit)
+        elif limit is not None:
+            nn.utils.clip_grad_norm_(self.parameters, limit, error_if_nonfinite=False)
+
+    def collect(self) -> None:
+        """Before the model is validated or saved: count the latest terms, and join weights that are cut."""
+        self.look()
+        if self.shards:
+            self.shards.collect()
 
     def look(self) -> None:
         """Count the terms of the latest steps.
@@ -140,10 +157,11 @@ class Course:
 
     def snapshot(self, **facts: Any) -> Snapshot:
         """Everything there is, to go on from; `facts` are kept with it."""
-        self.look()
+        self.collect()
+        moments = self.optimizer.state()
         tensors = {
             **self._weights(),
-            **_prefixed("optimizer.", self.optimizer.state()),
+            **_prefixed("optimizer.", self.shards.whole(moments) if self.shards else moments),
             **_prefixed("best.", self.best),
             **({} if self.average is None else _prefixed("average.", self.average.state())),
             "sums": self.sums,
@@ -161,7 +179,10 @@ class Course:
         try:
             for prefix, module in self._modules().items():
                 module.load_state_dict(_under(tensors, prefix))
-            self.optimizer.load(_under(tensors, "optimizer."))
+            moments = _under(tensors, "optimizer.")
+            if self.shards:
+                self.shards.distribute()
+            self.optimizer.load(self.shards.own(moments) if self.shards else moments)
             if self.average is not None:
                 self.average.load(_under(tensors, "average."))
             self.best, self.sums = _under(tensors, "best."), tensors["sums"].clone()

@@ -5,8 +5,9 @@ an objective that looks at the batch as a whole has the value and the gradient i
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -15,7 +16,6 @@ from torch.distributions import Distribution
 from torch.utils.checkpoint import checkpoint
 
 from gapless import processes
-from gapless.errors import UsageError
 from gapless.likelihoods import Likelihood
 from gapless.model import Model
 from gapless.networks import Network
@@ -23,33 +23,37 @@ from gapless.objectives import Objective, Terms
 from gapless.priors import Prior
 from gapless.randomness import generator
 from gapless.settings import Settings
+from gapless.training.sharding import Shards
 
-__all__ = ["Execution", "arranged"]
+__all__ = ["Execution", "arranged", "cut"]
 
 
-def arranged(model: Model, objective: Objective, settings: Settings) -> nn.Module | None:
+def arranged(model: Model, objective: Objective, settings: Settings, shards: Shards | None = None) -> nn.Module | None:
     """What runs a step: a map (x, items, step) -> Terms; None where the objective can simply be called.
 
     Args:
         model: the model, on its device.
         objective: the objective, on the same.
         settings: precision, accumulation, seed.
-
-    Raises:
-        UsageError: this kind of sharding is not supported.
+        shards: the networks, where their weights are cut over the processes.
     """
-    if processes.size() == 1:
-        plain = settings.precision == "float32" and settings.accumulate == 1
-        return None if plain else Execution(model, objective, settings)
-    return _distributed(Execution(model, objective, settings))
+    plain = settings.precision == "float32" and settings.accumulate == 1
+    if processes.size() == 1 and plain:
+        return None
+    execution = Execution(model, objective, settings, networks=shards.networks if shards else {})
+    return execution if shards or processes.size() == 1 else _distributed(execution)
+
+
+def cut(model: Model, settings: Settings) -> Shards | None:
+    """The networks cut over the processes, where `accelerate launch --use_fsdp` asks for it."""
+    asked = os.environ.get("ACCELERATE_USE_FSDP", "").lower() in ("1", "true")
+    return Shards(model, settings) if asked and processes.size() > 1 else None
 
 
 def _distributed(execution: nn.Module) -> nn.Module:
     """Gradients are averaged over the processes by torch's DDP, prepared by accelerate."""
     from accelerate import Accelerator, DistributedDataParallelKwargs
 
-    if os.environ.get("ACCELERATE_USE_FSDP", "").lower() in ("1", "true"):
-        raise UsageError("sharded weights (FSDP) are not supported yet", fix="launch without --use_fsdp")
     # Terms of weight 0 leave networks unused. This setting also keeps the order of the sums the same from the first
     # step on, which a resumed run needs.
     kwargs = DistributedDataParallelKwargs(find_unused_parameters=True)
@@ -65,13 +69,21 @@ class Execution(nn.Module):
         model: the model.
         objective: the objective; it is given a model of the same parts, whose networks run as asked.
         settings: precision, accumulation, seed.
+        networks: what runs instead of the model's own encoder or decoder.
     """
 
-    def __init__(self, model: Model, objective: Objective, settings: Settings):
+    def __init__(
+        self,
+        model: Model,
+        objective: Objective,
+        settings: Settings,
+        *,
+        networks: Mapping[str, Network] = MappingProxyType({}),
+    ):
         super().__init__()
         self.model, self.objective, self.seed = model, objective, settings.seed
         self._batch = _Batch(settings.precision, settings.accumulate)
-        self._view = [_view(model, self._batch)]  # in a list: its parameters are the model's own
+        self._view = [_view(model, self._batch, networks)]  # in a list: its parameters are the model's own
 
     def forward(self, x: Tensor, items: int, step: int) -> Terms:
         """Terms of the whole batch.
@@ -114,13 +126,13 @@ def _in_bf16(network: Network) -> Callable[[Tensor], Tensor]:
     return call
 
 
-def _view(model: Model, batch: _Batch) -> Model:
+def _view(model: Model, batch: _Batch, networks: Mapping[str, Network]) -> Model:
     """The same model with its networks run as asked."""
     view = Model(
-        encoder=_Encoder(model.encoder, batch),
+        encoder=_Encoder(networks.get("encoder", model.encoder), batch),
         posterior=model.posterior,
         prior=_Prior(model),
-        decoder=_Decoder(model.decoder, batch),
+        decoder=_Decoder(networks.get("decoder", model.decoder), batch),
         likelihood=model.likelihood if processes.size() == 1 else _Likelihood(model.likelihood, batch),
     )
     view.offset = model.offset

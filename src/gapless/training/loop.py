@@ -233,7 +233,7 @@ class _Session:
 
     def _close_epoch(self) -> None:
         course = self.course
-        course.look()
+        course.collect()
         number, rate = course.step // course.per_epoch, self.items / max(time.monotonic() - self.epoch_began, 1e-9)
         seen = Evaluation(*(course.sums / len(self.train)).tolist(), items=len(self.train))
         with course.average.swapped() if course.average else nullcontext():
