@@ -111,7 +111,8 @@ class Shards:
             )
             return parts.full_tensor()
 
-        return {name: joined(value, self._of(name)) for name, value in state.items()}
+        # In one order on all processes: a loaded dictionary has any.
+        return {name: joined(state[name], self._of(name)) for name in sorted(state)}
 
     def own(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """This process's part of the optimizer's state."""
@@ -127,7 +128,8 @@ class Shards:
     def _own(self, value: Tensor, cut: Any) -> Tensor:
         from torch.distributed.tensor import distribute_tensor
 
-        return distribute_tensor(value.to(cut.device), self.mesh, cut.placements).to_local()
+        # Every process has read the whole checkpoint: nothing is sent.
+        return distribute_tensor(value.to(cut.device), self.mesh, cut.placements, src_data_rank=None).to_local()
 
 
 def _local(cut: Any) -> Tensor:
