@@ -226,10 +226,9 @@ class _Session:
         assert checkpoints is not None
         self.saved = course.step
         snapshot = course.snapshot(seconds=self.seconds, identity=self.saving.identity, **self.saving.facts)
-        if processes.is_first():
-            checkpoints.save(snapshot)
+        folder = checkpoints.save(snapshot) if processes.is_first() else checkpoints.folder
         processes.barrier()  # nobody goes on, or ends, before it is written
-        return checkpoints.folder
+        return folder
 
     def _close_epoch(self) -> None:
         course = self.course
