@@ -17,6 +17,7 @@ MODEL = "tests/test_model_and_objectives.py"
 PARTS = "tests/test_parts.py"
 HEADS = "tests/test_likelihoods.py"
 TRAIN = "tests/test_training.py"
+RESUME = "tests/test_resume.py"
 
 # name: (file, what stands there, the mistake, the tests that must catch it)
 MISTAKES = {
@@ -127,9 +128,9 @@ MISTAKES = {
     ),
     "an optimal scale taken from what is evaluated": ("likelihoods.py", "if not self.training:", "if False:", HEADS),
     "noise that does not depend on the step": (
-        "training/loop.py",
-        'generator(settings.seed, "noise", step)',
-        "None",
+        "training/course.py",
+        'generator(self.settings.seed, "noise", self.step)',
+        'generator(self.settings.seed, "noise", 0)',
         TRAIN,
     ),
     "validation with another weight": (
@@ -139,16 +140,58 @@ MISTAKES = {
         TRAIN,
     ),
     "a check for finite values that never fires": (
-        "training/loop.py",
+        "training/course.py",
         "if math.isfinite(terms.loss.item()):",
         "if True:",
         TRAIN,
     ),
     "the last weights kept instead of the best": (
-        "training/loop.py",
-        "        module.load_state_dict(state)\n",
-        "        pass\n",
+        "training/course.py",
+        "            module.load_state_dict(_under(self.best, prefix))\n",
+        "            pass\n",
         TRAIN,
+    ),
+    "moments forgotten by a checkpoint": (
+        "training/course.py",
+        'self.optimizer.load(_under(tensors, "optimizer."))',
+        "self.optimizer.state()",
+        RESUME,
+    ),
+    "sums forgotten by a checkpoint": (
+        "training/course.py",
+        'tensors["sums"].clone()',
+        'torch.zeros_like(tensors["sums"])',
+        RESUME,
+    ),
+    "the best weights forgotten by a checkpoint": (
+        "training/course.py",
+        'self.best, self.sums = _under(tensors, "best."),',
+        "self.best, self.sums = {},",
+        RESUME,
+    ),
+    "a checkpoint that does not look at checksums": (
+        "training/checkpoints.py",
+        "            damaged = damages(folder)\n            if not damaged:",
+        "            damaged = []\n            if not damaged:",
+        RESUME,
+    ),
+    "a run that is begun again in silence": (
+        "training/checkpoints.py",
+        "        if found:\n            raise DataError(",
+        "        if not found:\n            raise DataError(",
+        RESUME,
+    ),
+    "a lock that nobody holds": (
+        "files.py",
+        "fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)",
+        "pass",
+        RESUME,
+    ),
+    "a batch skipped on resume": (
+        "training/loop.py",
+        "start=course.batch)",
+        "start=course.batch + 1)",
+        RESUME,
     ),
     "reliability with a scale for a variance": (
         "training/evaluation.py",

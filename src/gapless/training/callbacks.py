@@ -85,12 +85,12 @@ class Progress(Callback):
 
     def on_step(self, step: int, terms: "Terms") -> None:
         if "beta" in terms.extras:
-            self.beta = float(terms.extras["beta"])
+            self.beta = terms.extras["beta"]  # a tensor: reading it at every step would wait for the device
         if self.bar:
             self.bar.update(self.task, completed=step, terms=self.latest)
 
     def on_epoch(self, epoch: "Epoch") -> None:
-        beta = "" if self.beta is None else f", β {self.beta:.3g}"
+        beta = "" if self.beta is None else f", β {float(self.beta):.3g}"
         self.latest = f"{_terms(epoch, self.epochs)}{beta}, {epoch.items_per_second:,.0f} items/s"
         every = math.ceil(self.epochs / 5)
         if not self.bar and (epoch.epoch == self.epochs or epoch.epoch % every == 0):
