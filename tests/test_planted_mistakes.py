@@ -153,7 +153,7 @@ MISTAKES = {
     ),
     "moments forgotten by a checkpoint": (
         "training/course.py",
-        'self.optimizer.load(_under(tensors, "optimizer."))',
+        "self.optimizer.load(self.shards.own(moments) if self.shards else moments)",
         "self.optimizer.state()",
         RESUME,
     ),
@@ -189,8 +189,8 @@ MISTAKES = {
     ),
     "a batch skipped on resume": (
         "training/loop.py",
-        "start=course.batch)",
-        "start=course.batch + 1)",
+        "size, start=course.batch):\n                yield len(chosen), x",
+        "size, start=course.batch + 1):\n                yield len(chosen), x",
         RESUME,
     ),
     "reliability with a scale for a variance": (
