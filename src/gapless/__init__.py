@@ -43,8 +43,8 @@ _HOMES = {
     "write_report": "report",
 }
 _MODULES = (
-    "data", "distributions", "errors", "likelihoods", "model", "networks", "objectives", "parts", "posteriors",
-    "priors", "randomness", "recipes", "report", "runs", "study", "testing", "training",
+    "data", "distributions", "errors", "explorer", "likelihoods", "model", "networks", "objectives", "parts",
+    "posteriors", "priors", "randomness", "recipes", "report", "runs", "study", "testing", "training",
 )  # fmt: skip
 
 __all__ = [

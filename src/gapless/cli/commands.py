@@ -159,6 +159,52 @@ def audit(
 
 
 @app.command
+def explore(
+    run: Path,
+    /,
+    *more: Path,
+    data: str | None = None,
+    export: Path | None = None,
+    port: int = 0,
+    host: str = "127.0.0.1",
+    open_browser: Annotated[bool, Parameter(name="--open", negative="--no-open")] = True,
+    lang: str | None = None,
+    items: int = 10_000,
+    audit: str = "quick",
+    json: bool = False,
+) -> None:
+    """Walk through latent spaces in the browser: one to four models side by side, or one file to share.
+
+    Args:
+        run: a run folder, or a folder of `gapless compare`: AE, KL-only and VAE side by side.
+        more: further run folders.
+        data: a file or folder to show; by default the data the first run was trained on.
+        export: write one self-contained HTML file instead of serving.
+        port: where to serve; 0 takes any free port.
+        host: address to serve at; any other than 127.0.0.1 lets other machines in, with the token of the address.
+        open_browser: open the browser.
+        lang: en or ko; by default what the browser prefers.
+        items: at most so many items, held-out ones first; up to 1,000,000.
+        audit: none, quick or default.
+        json: print a JSON object with the address or the file.
+    """
+    from gapless.cli import exploring
+
+    exploring.explore(
+        (run, *more),
+        source=data,
+        port=port,
+        host=host,
+        opened=open_browser,
+        language=lang,
+        export=export,
+        items=items,
+        audit=audit,
+        json=json,
+    )
+
+
+@app.command
 def inspect(
     data: str,
     /,

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,7 @@ def _show_study(result: dict[str, Any], cards: dict[str, Any] | None) -> None:
         cards_table(cards)
     folder = Path(result["folder"])
     print(f"runs:   {', '.join(str(folder / name) for name in result['models'])}")
+    print(f"explore: {shlex.join(['gapless', 'explore', str(folder)])}")
     print(f"report: {folder / REPORT}")
 
 

@@ -16,7 +16,9 @@ LARGEST = 25_000_000
 """Bytes of a decoder that a page can carry."""
 SLOWEST = 40.0
 """Milliseconds a point up to which a page decodes itself."""
+MOST, ANSWER_BYTES, ANSWER_SECONDS = 4096, 4 << 20, 5.0
 SIDE = 24
+"""Places a side of a lattice of decodes made beforehand."""
 
 
 @dataclass
@@ -29,6 +31,7 @@ class Decoder:
         onnx: the file, for the server; empty where nothing decodes but the page.
         latent: d.
         values: values of one output.
+        milliseconds: of one decode of one code, measured.
         blobs: arrays of the page.
     """
 
@@ -37,7 +40,14 @@ class Decoder:
     onnx: bytes
     latent: int
     values: int
+    milliseconds: float
     blobs: dict[str, bytes] = field(default_factory=dict)
+
+    @property
+    def most(self) -> int:
+        """Codes a request to the server: few enough that the answer is small and comes within 5 s."""
+        by_time = int(ANSWER_SECONDS * 1000 / max(self.milliseconds, 1e-3))
+        return max(1, min(MOST, ANSWER_BYTES // (4 * self.values), by_time))
 
 
 def rung(size: int, milliseconds: float, *, static: bool) -> str:
@@ -72,10 +82,12 @@ def decoder_of(
     where = {"onnx": "decoded in the page", "server": "decoded by the server", "lattice": "decoded beforehand"}[chosen]
     said = f"{where} ({len(content) / 1e6:.2f} MB, {spent:.2g} ms a point)"
     values = int(torch.Size(model.event_shape).numel())
-    made = Decoder({"rung": chosen}, said, content, model.latent, values)
+    made = Decoder({"rung": chosen}, said, content, model.latent, values, spent)
     if chosen == "onnx":
         made.document |= {"onnx": f"{name}.onnx", "milliseconds": round(spent, 3), "input": INPUT, "output": OUTPUT}
         made.blobs[f"{name}.onnx"] = content
+    if chosen == "server":
+        made.document["most"] = made.most
     if chosen == "lattice":
         made.document |= {"plane": 0, "side": SIDE, "values": f"{name}.lattice"}
         made.blobs[f"{name}.lattice"] = _lattice(model, plane, display=display, kind=kind)

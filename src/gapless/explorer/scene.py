@@ -141,6 +141,8 @@ def build(
     scene = Scene(_about(shown), {})
     _add_items(scene, shown)
     several = len(runs) > 1
+    if not all(re.fullmatch(r"[a-z0-9-]{1,60}", name) for name in runs) or not 1 <= len(runs) <= MOST_PANELS:
+        raise UsageError(f"1 to {MOST_PANELS} models need names of small letters, digits and dashes; got {list(runs)}")
     for name, run in runs.items():
         title = _title(name, run, runs)
         tell(f"{title}: encoding {len(shown):,} items" + ("" if audit == "none" else f", {audit} audit"))
