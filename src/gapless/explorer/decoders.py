@@ -33,8 +33,9 @@ def onnx_decoder(model: Model) -> bytes:
     """The decoder with its likelihood's mean: input "z" float32 (batch, d), output "x" float32 (batch, *event).
 
     Args:
-        model: in evaluation mode, on the CPU.
+        model: on the CPU; it is left in its mode.
     """
+    training = model.training
     noisy = logging.getLogger("torch.onnx")
     level = noisy.level
     noisy.setLevel(logging.ERROR)
@@ -48,6 +49,7 @@ def onnx_decoder(model: Model) -> bytes:
             assert program is not None
     finally:
         noisy.setLevel(level)
+        model.train(training)
     return _bare(program.model_proto)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
+import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -21,6 +22,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from gapless.explorer.address import Address
 from gapless.explorer.decoding import Busy, Decoding
 from gapless.explorer.export import POLICY, RUNTIME, built, filled, script_json, static_file
+from gapless.explorer.patience import PatientHTTP, PatientWebSocket
 from gapless.explorer.scene import Scene
 
 __all__ = ["application", "serve"]
@@ -54,37 +56,34 @@ def serve(
         language: en, ko or None.
         ready: called once requests are answered.
     """
-    import uvicorn
-
-    from gapless.explorer.patience import PatientHTTP, PatientWebSocket
-
     decoding = Decoding(scene.decoders)
-    config = uvicorn.Config(
-        application(scene, address, decoding=decoding, language=language),
-        http=PatientHTTP, ws=PatientWebSocket, loop="asyncio", lifespan="off", log_config=None, log_level="critical",
-        access_log=False, proxy_headers=False, server_header=False, date_header=False, limit_concurrency=CONNECTIONS,
-        timeout_keep_alive=10, timeout_graceful_shutdown=2, ws_max_size=FRAME, ws_per_message_deflate=False,
-        h11_max_incomplete_event_size=1 << 14,
-    )  # fmt: skip
-    server = uvicorn.Server(config)
+    server = _Server(_config(application(scene, address, decoding=decoding, language=language)), ready)
     try:
-        asyncio.run(_until_stopped(server, address, ready))
+        server.run(sockets=[address.socket])
     finally:
         decoding.close()
         address.socket.close()
 
 
-async def _until_stopped(server: Any, address: Address, ready: Callable[[], None]) -> None:
-    async def announce() -> None:
-        while not server.started:
-            await asyncio.sleep(0.01)
-        ready()
+def _config(app: Any) -> uvicorn.Config:
+    return uvicorn.Config(
+        app, http=PatientHTTP, ws=PatientWebSocket, loop="asyncio", lifespan="off", log_config=None,
+        log_level="critical", access_log=False, proxy_headers=False, server_header=False, date_header=False,
+        limit_concurrency=CONNECTIONS, timeout_keep_alive=10, timeout_graceful_shutdown=2, ws_max_size=FRAME,
+        ws_per_message_deflate=False, h11_max_incomplete_event_size=1 << 14,
+    )  # fmt: skip
 
-    told = asyncio.create_task(announce())
-    try:
-        await server.serve(sockets=[address.socket])
-    finally:
-        told.cancel()
+
+class _Server(uvicorn.Server):
+    """Tells when it answers."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]):
+        super().__init__(config)
+        self.ready = ready
+
+    async def startup(self, sockets: list[Any] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        self.ready()
 
 
 def application(scene: Scene, address: Address, *, decoding: Decoding, language: str | None = None) -> Any:
