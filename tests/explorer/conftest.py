@@ -2,6 +2,7 @@
 
 import http.client
 import threading
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,21 +75,35 @@ class Served:
         return f"ws://127.0.0.1:{self.port}/decode?token={self.token}"
 
 
-@pytest.fixture(scope="module")
-def served(scene):
-    """The scene on a free port of this machine, in a thread."""
+@contextmanager
+def running(scene):
+    """A scene on a free port of this machine, in a thread."""
     from gapless.explorer import server
     from gapless.explorer.address import taken
     from gapless.explorer.decoding import Decoding
 
     address, started, decoding = taken(0), threading.Event(), Decoding(scene.decoders)
-    running = server._Server(server._config(server.application(scene, address, decoding=decoding)), started.set)
-    thread = threading.Thread(target=running.run, kwargs={"sockets": [address.socket]}, daemon=True)
+    one = server._Server(server._config(server.application(scene, address, decoding=decoding)), started.set)
+    thread = threading.Thread(target=one.run, kwargs={"sockets": [address.socket]}, daemon=True)
     thread.start()
     assert started.wait(20)
     yield Served(scene, address, decoding)
-    running.should_exit = True
+    one.should_exit = True
     thread.join(20)
     assert not thread.is_alive()
     decoding.close()
     address.socket.close()
+
+
+@pytest.fixture(scope="module")
+def served(scene):
+    """The scene of the digits, served."""
+    with running(scene) as found:
+        yield found
+
+
+@pytest.fixture
+def serving():
+    """Serves any scene until the test ends."""
+    with ExitStack() as stack:
+        yield lambda scene: stack.enter_context(running(scene))

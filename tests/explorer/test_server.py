@@ -7,6 +7,7 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -71,6 +72,15 @@ def test_decodes_are_those_of_the_models(served, digits_study):
                 assert np.abs(found - wanted[:count]).max() < 1e-5
 
 
+def test_an_answer_does_not_wait_for_an_acknowledgement(served):
+    connection, start = served.connect(), time.monotonic()
+    for _ in range(40):
+        connection.request("GET", "/runtime.wasm")
+        connection.getresponse().read()
+    connection.close()
+    assert time.monotonic() - start < 40 * 0.03  # 40 ms each where the parts of an answer are held back
+
+
 def test_a_request_is_bounded_in_answer_and_time():
     from gapless.explorer.ladder import Decoder
 
@@ -89,6 +99,7 @@ def test_a_port_is_taken_at_once_and_only_the_one_asked_for():
     try:
         assert first.port > 0
         assert first.socket.getsockname()[0] == "127.0.0.1"
+        assert first.socket.proto == socket.IPPROTO_TCP  # or asyncio leaves Nagle's delay on
         with pytest.raises(UsageError, match=f"port {first.port} is taken") as error:
             taken(first.port)
         assert "--port" in str(error.value)

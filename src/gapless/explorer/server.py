@@ -34,6 +34,8 @@ WALKERS, CONNECTIONS = 96, 256
 PACKED = 16 << 20
 """Arrays up to this size are sent compressed to who accepts it."""
 CHUNK = 1 << 16
+ASKED = 1 << 15
+"""Bytes of a request: headers and query."""
 HEAD = struct.Struct("<III")
 HEADERS = (
     (b"x-content-type-options", b"nosniff"),
@@ -105,7 +107,9 @@ def application(scene: Scene, address: Address, *, decoding: Decoding, language:
         WebSocketRoute("/decode", walk.connected),
     ]
     plain: Any = {HTTPException: _refused, Exception: _broken}
-    return _Guard(Starlette(routes=routes, exception_handlers=plain), address, page.policy)
+    inner = Starlette(routes=routes, exception_handlers=plain)
+    inner.router.redirect_slashes = False
+    return _Guard(inner, address, page.policy)
 
 
 class _Guard:
@@ -136,6 +140,8 @@ class _Guard:
             return 403, "this host name is not mine"
         if any(origin not in (f"http://{hosts[0]}", f"https://{hosts[0]}") for origin in origins):
             return 403, "other origins may not ask here"
+        if len(scope["query_string"]) + sum(len(k) + len(v) for k, v in headers) > ASKED:
+            return 431, "that is too much of a request"
         if scope["type"] == "http" and scope["method"] not in ("GET", "HEAD"):
             return 405, "only GET is answered"
         if any(k == b"transfer-encoding" or (k == b"content-length" and v.strip() != b"0") for k, v in headers):
