@@ -16,6 +16,12 @@ PAGE = (
 STATIC = {"explorer.html": PAGE.encode(), "runtime.wasm": b"\0asm\1\0\0\0"}
 
 
+@pytest.fixture(scope="session")
+def static():
+    """Files of a built front end by name."""
+    return STATIC
+
+
 @pytest.fixture(scope="session", autouse=True)
 def page_for_tests():
     """What the front end's build makes, small: the tests of Python need no Node."""

@@ -73,7 +73,7 @@ def taken(port: int, host: str = LOOPBACK) -> Address:
     if not 0 <= port <= 65535:
         raise UsageError(f"--port takes 0 (any free one) to 65535; got {port}")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio turns Nagle's delay off only where the protocol is named; an answer would wait 40 ms for an acknowledgement
+    # asyncio turns Nagle's delay off only where the protocol is named; else answers wait 40 ms for an acknowledgement
     made = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         if os.name == "posix":  # a port left a minute ago is free; elsewhere this would share one that is in use
