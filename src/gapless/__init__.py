@@ -11,6 +11,7 @@ from gapless.machine import before_torch
 if TYPE_CHECKING:
     from gapless.data import Dataset, batch, read
     from gapless.errors import DataError, Diverged, GaplessError, MissingExtra, UsageError
+    from gapless.explorer import explore
     from gapless.model import Model
     from gapless.objectives import ELBO
     from gapless.report import write_report
@@ -36,6 +37,7 @@ _HOMES = {
     "UsageError": "errors",
     "batch": "data",
     "compare": "study",
+    "explore": "explorer",
     "load": "runs",
     "load_run": "runs",
     "read": "data",
@@ -62,6 +64,7 @@ __all__ = [
     "__version__",
     "batch",
     "compare",
+    "explore",
     "load",
     "load_run",
     "read",

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import gapless
+from gapless import likelihoods
 from gapless.adapters import audited_items, subject
 from gapless.audit import moments, scorecard
 from gapless.errors import DataError, UsageError
@@ -256,6 +257,44 @@ def test_a_table_keeps_its_units(tmp_path):
     assert document["items"]["labels"] is None
     assert len(document["panels"][0]["planes"]) == 2
     assert document["panels"][0]["card"]["about"]["items"] == 120
+
+
+def test_rows_of_the_findings_are_rows_of_the_shown_items(audited, digits_study, monkeypatch):
+    from gapless.explorer import items
+    from gapless.explorer.panels import _Judged
+
+    shown = shown_items(digits_study[0].data, limit=1000, new=True)
+    assert shown.judged().tolist() == list(range(1000))
+    monkeypatch.setattr(items, "MOST_ITEMS", 300)
+    rows = shown.judged()
+    assert len(set(rows.tolist())) == 300
+    assert rows.max() > 900  # not the first ones: files are often sorted
+    judged = _Judged.of(digits_study[0].runs["ae"], shown, audit="quick", reference="moments", seed=0)
+    found, card = judged.findings(), judged.card.to_dict()
+    assert found["holes"]
+    for kind in ("holes", "cliffs"):
+        for place, wanted in zip(found[kind], [w for w in card[kind] if w.get("jump", True)], strict=True):
+            assert place["nearest"] == [rows[row] for row in wanted["nearest"][:2]]
+
+
+def test_few_held_out_items_are_judged_with_the_others(digits_study):
+    shown = shown_items(digits_study[0].data, limit=10_000)
+    assert shown.judged().tolist() == list(range(len(shown)))
+
+
+def test_a_decoder_that_is_not_finite_far_out_can_be_looked_at(digits_study):
+    import copy
+
+    comparison, _ = digits_study
+    run = copy.copy(comparison.runs["vae"])
+    run.model = copy.deepcopy(run.model)
+    near = run.model.decoder.forward
+    run.model.decoder.forward = lambda z: (
+        near(z) + torch.where(z.abs().sum(1) > 6, torch.inf, 0.0)[:, None, None, None, None]
+    )
+    run.model.likelihood = likelihoods.Normal()
+    scene = build({"vae": run}, comparison.data, audit="none", items=100)
+    assert scene.document["panels"][0]["planes"][0]["gap"] is None
 
 
 def test_few_items_are_shown_without_an_audit_or_a_gap_map(digits_study):

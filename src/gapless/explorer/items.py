@@ -1,11 +1,13 @@
 """Which items the explorer shows, and their values as the page reads them."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 
+from gapless.adapters import ENOUGH_HELD_OUT, MOST_ITEMS
 from gapless.data import Dataset, Feed, Items
 from gapless.errors import UsageError
 from gapless.randomness import generator
@@ -35,7 +37,7 @@ class Shown:
     def __len__(self) -> int:
         return len(self.items)
 
-    @property
+    @cached_property
     def feed(self) -> Feed:
         """The items in model units."""
         return Feed(self.items, self.data.scaling)
@@ -43,6 +45,17 @@ class Shown:
     def head(self, count: int) -> torch.Tensor:
         """The first items in model units, shape (count, *event)."""
         return self.feed.batch(torch.arange(min(count, len(self))))
+
+    def judged(self, *, seed: int = 0) -> np.ndarray:
+        """Positions of the items an audit rests on, as `gapless audit` chooses them: held out, or all where few are.
+
+        Of more than 20,000 a random choice, in their order.
+        """
+        held_out = int(self.held_out.sum())
+        if held_out < ENOUGH_HELD_OUT:
+            return np.arange(min(len(self), MOST_ITEMS))
+        drawn = torch.randperm(held_out, generator=generator(seed, "picture", 5)).numpy()
+        return np.sort(drawn[:MOST_ITEMS])
 
     def display(self) -> tuple[float, float]:
         """The model-unit values shown as black and white."""

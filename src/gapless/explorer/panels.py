@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from gapless import posteriors, priors
-from gapless.adapters import ENOUGH_HELD_OUT, MOST_ITEMS, subject
+from gapless.adapters import subject
 from gapless.audit import Law, Scorecard, moments, scorecard
 from gapless.audit.card import BUDGETS, LEAST_ITEMS, OUTPUT_BYTES, _rng
 from gapless.audit.laws import Gaussian
 from gapless.audit.subject import Probe
 from gapless.distributions import divergence, divergence_per_feature
+from gapless.errors import DataError
 from gapless.explorer.items import Shown
 from gapless.explorer.planes import Plane, gap_grid, isolation_of, planes_of
 from gapless.model import Model
@@ -130,8 +131,9 @@ def _encode(model: Model, shown: Shown, seed: int) -> _Encoded:
 
 @dataclass(frozen=True)
 class _Judged:
-    """A card, or none; the law distances are measured by; the probe and the score of isolation behind the gap maps."""
+    """Which items are judged, their card, or none; the law of distances; what is behind the gap maps."""
 
+    rows: np.ndarray
     card: Scorecard | None
     law: Law
     probe: Probe
@@ -140,16 +142,16 @@ class _Judged:
     @classmethod
     def of(cls, run: Run, shown: Shown, *, audit: str, reference: str, seed: int) -> "_Judged":
         judged = subject(run.model)
-        held_out = int(shown.held_out.sum())
-        items = shown.head(held_out if held_out >= ENOUGH_HELD_OUT else MOST_ITEMS)
+        rows = shown.judged(seed=seed)
+        items = shown.feed.batch(torch.from_numpy(rows))
         probe = Probe(judged, seed=seed)
         if audit != "none" and len(items) >= LEAST_ITEMS:
             card = scorecard(judged, items, reference=reference, budget=audit, seed=seed)
             codes, law, few = card.evidence["codes"], card.evidence["law"], _reconstructed(audit, items)
-            return cls(card, law, probe, isolation_of(probe, codes.draws[:few], _rng(seed, "draws")))
+            return cls(rows, card, law, probe, isolation_of(probe, codes.draws[:few], _rng(seed, "draws")))
         codes = probe.encode(items[:UNAUDITED], rng=_rng(seed, "encode"))
         law = moments(codes.loc, codes.scale) if reference == "moments" or judged.prior is None else judged.prior
-        return cls(None, law, probe, isolation_of(probe, codes.draws, _rng(seed, "draws")))
+        return cls(rows, None, law, probe, isolation_of(probe, codes.draws, _rng(seed, "draws")))
 
     def law_dict(self) -> dict[str, Any]:
         """`w = whiten (z - mean)`: codes in the units of the law."""
@@ -158,19 +160,19 @@ class _Judged:
         return {"mean": normal.mean.tolist(), "whiten": normal.whiten(normal.mean + np.eye(d)).T.tolist()}
 
     def findings(self) -> dict[str, Any]:
-        """The card, and its holes and cliffs with numbers; rows of the audited items are rows of the shown ones."""
+        """The card, and its holes and cliffs with numbers; `nearest` are rows of the shown items."""
         if self.card is None:
             return {"card": None, "holes": [], "cliffs": []}
         card = self.card.to_dict()
         holes = [
             {"number": i, "place": hole["centre"], "mass": hole["mass"], "low": hole["low"], "high": hole["high"],
-             "nearest": hole["nearest"][:2]}
+             "nearest": self.rows[hole["nearest"][:2]].tolist()}
             for i, hole in enumerate(card["holes"], start=1)
         ]  # fmt: skip
         cliffs = [
             {"number": i, "place": [(a + b) / 2 for a, b in zip(cliff["left"], cliff["right"], strict=True)],
              "from": cliff["left"], "to": cliff["right"], "size": cliff["size"], "width": cliff["width"],
-             "nearest": cliff["nearest"]}
+             "nearest": self.rows[cliff["nearest"]].tolist()}
             for i, cliff in enumerate((cliff for cliff in card["cliffs"] if cliff["jump"]), start=1)
         ]  # fmt: skip
         return {"card": card, "holes": holes, "cliffs": cliffs}
@@ -191,9 +193,12 @@ def _prior(name: str, model: Model, blobs: dict[str, bytes], seed: int) -> dict[
 
 
 def _plane(name: str, number: int, plane: Plane, judged: _Judged, blobs: dict[str, bytes]) -> dict[str, Any]:
-    if judged.isolation is None:
+    try:
+        grid = None if judged.isolation is None else gap_grid(plane, judged.probe, judged.isolation)
+    except DataError:  # a decode out there is not finite: the rest can be looked at
+        grid = None
+    if grid is None:
         return {**plane.to_dict(), "gap": None, "grid": 0}
-    grid = gap_grid(plane, judged.probe, judged.isolation)
     blobs[f"{name}.gap.{number}"] = grid.tobytes()
     return {**plane.to_dict(), "gap": f"{name}.gap.{number}", "grid": len(grid)}
 
