@@ -1,0 +1,5 @@
+declare module "*?classic" {
+  const source: string;
+  export default source;
+}
+declare module "*.css";

@@ -1,0 +1,37 @@
+// How a decode is drawn: one small painter per kind of data, all with the same three functions.
+import type { Scene } from "../scene";
+import { valueOf } from "../scene";
+import { counts } from "./counts";
+import { image } from "./image";
+import { series } from "./series";
+import { table } from "./table";
+
+export type Look = "plain" | "difference";
+export interface Box { x: number; y: number; width: number; height: number }
+export interface Ink { text: string; faint: string; line: string; accent: string; negative: string; dark: boolean }
+
+export interface Painter {
+  /** Width over height that suits the data. */
+  aspect: number;
+  paint(pen: CanvasRenderingContext2D, values: ArrayLike<number>, box: Box, ink: Ink, look?: Look): void;
+  /** The values in a few words, for those who do not see them. */
+  describe(values: ArrayLike<number>): string;
+}
+
+const KINDS: Record<Scene["kind"], (scene: Scene) => Painter> = { image, table, counts, series };
+
+export const painterOf = (scene: Scene): Painter => (KINDS[scene.kind] ?? table)(scene);
+
+/** The values of an item in model units. */
+export function itemValues(scene: Scene, stored: Uint8Array | Float32Array, index: number, size: number): Float32Array {
+  return Float32Array.from(stored.subarray(index * size, (index + 1) * size), valueOf(scene));
+}
+
+/** Raw units of column k: raw = model * scale + shift. */
+export function raw(scene: Scene, value: number, k: number): number {
+  const { shift, scale } = scene.scaling ?? { shift: [0], scale: [1] };
+  return value * (scale[k % scale.length] ?? 1) + (shift[k % shift.length] ?? 0);
+}
+
+export const short = (value: number): string =>
+  (Math.abs(value) >= 1000 || (Math.abs(value) < 0.01 && value !== 0) ? value.toPrecision(2) : value.toFixed(2)).replace("-", "\u2212");

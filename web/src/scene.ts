@@ -1,0 +1,99 @@
+// The scene: what Python wrote, from the elements of the page or from the local server.
+
+export interface Measure { value: number | null; low: number | null; high: number | null; n: number; reading: string; raw?: number | null }
+
+export interface ScenePlane { name: string; origin: number[]; u: number[]; v: number[]; half: number; gap?: string | null; grid?: number }
+
+export interface Hole { number: number; place: number[]; mass: number; low: number; high: number; nearest: number[] }
+
+export interface Cliff {
+  number: number; place: number[]; from: number[]; to: number[]; size: number; width: number; nearest: number[]; jump?: boolean;
+}
+
+export interface Decoder {
+  rung: "onnx" | "server" | "lattice"; onnx?: string; milliseconds?: number; input?: string; output?: string;
+  plane?: number; side?: number; values?: string;
+}
+
+export interface Card {
+  verdict: string; levels: Record<string, string | null>; reference: string; sensitivity: Measure; about: Record<string, unknown>;
+  [measure: string]: unknown;
+}
+
+export interface ScenePanel {
+  name: string; title: string; latent: number; loc: string; scale: string | null; kl_per_feature: number[] | null;
+  error: string | null; kl: string | null; live: boolean[]; order: number[];
+  prior: { kind: "standard_normal" } | { kind: "samples"; draws: string };
+  law: { mean: number[]; whiten: number[][] } | null; planes: ScenePlane[]; decoder: Decoder; card: Card | null;
+  holes: Hole[]; cliffs: Cliff[]; effective_beta: number | null; path?: string;
+}
+
+export interface Scene {
+  version: number; gapless: string; title: string; created: string; kind: "image" | "table" | "counts" | "series";
+  event_shape: number[]; columns: string[]; columns_range: [number, number][];
+  scaling: { shift: number[]; scale: number[] } | null; display: { low: number; high: number };
+  label_names: string[];
+  items: { count: number; labels: string | null; values: string; held_out: string | null };
+  panels: ScenePanel[];
+}
+
+export interface Source {
+  scene: Scene;
+  token: string | null;
+  /** The bytes of a blob, unpacked. */
+  bytes(name: string): Promise<ArrayBuffer>;
+}
+
+export async function unpack(text: string, encoding: string): Promise<ArrayBuffer> {
+  const raw = atob(text.trim());
+  const packed = new Uint8Array(raw.length);
+  for (let i = 0; i < raw.length; i++) packed[i] = raw.charCodeAt(i);
+  if (encoding !== "gzip") return packed.buffer;
+  return new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
+}
+
+function embedded(scene: HTMLElement): Source {
+  const elements = new Map<string, HTMLElement>();
+  document.querySelectorAll<HTMLElement>("script[data-name]").forEach((one) => elements.set(one.dataset.name ?? "", one));
+  return {
+    scene: JSON.parse(scene.textContent ?? "{}") as Scene,
+    token: null,
+    async bytes(name) {
+      const element = elements.get(name);
+      if (!element) throw new Error(`the page holds no data named ${name}`);
+      const text = element.textContent ?? "";
+      element.remove(); // the text of a large blob is not kept twice
+      elements.delete(name);
+      return unpack(text, element.dataset.encoding ?? "");
+    },
+  };
+}
+
+async function served(token: string): Promise<Source> {
+  const ask = async (path: string) => {
+    const answer = await fetch(`${path}?token=${encodeURIComponent(token)}`);
+    if (!answer.ok) throw new Error(`${path}: ${answer.status}`);
+    return answer;
+  };
+  const scene = (await (await ask("/scene.json")).json()) as Scene;
+  const path = (name: string) => (name === "runtime.wasm" ? "/runtime.wasm" : `/blob/${encodeURIComponent(name)}`);
+  return { scene, token, bytes: async (name) => (await ask(path(name))).arrayBuffer() };
+}
+
+/** The scene of this page: its own elements, else the server that gave the page. */
+export async function openSource(): Promise<Source> {
+  const own = document.getElementById("scene");
+  if (own) return embedded(own);
+  const server = document.getElementById("server");
+  if (server) return served((JSON.parse(server.textContent ?? "{}") as { token: string }).token);
+  throw new Error("this page holds no scene");
+}
+
+export const sizeOf = (shape: number[]): number => shape.reduce((product, side) => product * side, 1);
+
+/** What a stored value is in model units: pictures are kept in 256 steps of what is shown. */
+export function valueOf(scene: Scene): (stored: number) => number {
+  if (scene.kind !== "image") return (stored) => stored;
+  const { low, high } = scene.display;
+  return (stored) => low + (stored / 255) * (high - low);
+}
