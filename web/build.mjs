@@ -12,7 +12,7 @@ const WASM = resolve(here, "node_modules/onnxruntime-web/dist/ort-wasm-simd-thre
 const runtimeWithoutUrls = {
   name: "runtime-without-urls",
   transform(code, id) {
-    return id.includes("onnxruntime-web") ? { code: code.replaceAll("import.meta.url", '"file:///"'), map: null } : null;
+    return id.includes("onnxruntime-web") ? { code: code.replaceAll("import.meta.url", '"blob:gapless"'), map: null } : null;
   },
 };
 

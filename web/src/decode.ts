@@ -4,7 +4,7 @@ import type { FromDecoder, ToDecoder } from "./decode.worker";
 import { LatestWins } from "./latest";
 import type { Plane } from "./planes";
 import { toPlane } from "./planes";
-import type { ScenePanel, Source } from "./scene";
+import type { Packed, ScenePanel, Source } from "./scene";
 import { sizeOf, valueOf } from "./scene";
 
 export { LatestWins };
@@ -30,14 +30,14 @@ export class Runtime {
   private waiting = new Map<number, Waiting>();
   private next = 1;
 
-  constructor(wasm: Promise<ArrayBuffer>) {
+  constructor(wasm: Promise<Packed>) {
     this.worker.onmessage = (event: MessageEvent<FromDecoder>) => this.arrived(event.data);
     this.worker.onerror = (event) => this.waiting.forEach((one) => one.fail(new Error(event.message)));
-    wasm.then((bytes) => this.worker.postMessage({ type: "runtime", wasm: bytes } satisfies ToDecoder, [bytes]));
+    wasm.then((packed) => this.worker.postMessage({ type: "runtime", wasm: packed } satisfies ToDecoder, packed instanceof ArrayBuffer ? [packed] : []));
   }
 
-  load(panel: number, model: ArrayBuffer, names: { input: string; output: string }): Promise<unknown> {
-    return this.ask((id) => ({ type: "model", id, panel, model, ...names }), [model]);
+  load(panel: number, model: Packed, names: { input: string; output: string }): Promise<unknown> {
+    return this.ask((id) => ({ type: "model", id, panel, model, ...names }), model instanceof ArrayBuffer ? [model] : []);
   }
 
   run(panel: number, z: Float32Array, count: number, urgent: boolean): Promise<Float32Array> {
@@ -133,7 +133,7 @@ export async function openDecoder(makers: Makers, panel: ScenePanel, index: numb
 
 async function browser(makers: Makers, panel: ScenePanel, index: number, name: string): Promise<Decode> {
   const { input = "z", output = "x" } = panel.decoder, runtime = makers.runtime();
-  await runtime.load(index, await makers.source.bytes(name), { input, output });
+  await runtime.load(index, await makers.source.packed(name), { input, output });
   return {
     rung: "onnx",
     run: (z, count, urgent = false) => inPieces(z, count, urgent ? count : 32, (part, many) => runtime.run(index, part, many, urgent)),

@@ -1,9 +1,11 @@
 // The runtime, off the page's thread: one session per panel, urgent requests first.
 import * as ort from "onnxruntime-web/wasm";
+import { unpack } from "./scene";
+import type { Packed } from "./scene";
 
 export type ToDecoder =
-  | { type: "runtime"; wasm: ArrayBuffer }
-  | { type: "model"; id: number; panel: number; model: ArrayBuffer; input: string; output: string }
+  | { type: "runtime"; wasm: Packed }
+  | { type: "model"; id: number; panel: number; model: Packed; input: string; output: string }
   | { type: "decode"; id: number; panel: number; z: Float32Array; count: number; urgent: boolean };
 export interface FromDecoder { id: number; values?: Float32Array; error?: string }
 
@@ -20,7 +22,7 @@ function answer(message: FromDecoder): void {
 
 async function work(job: Job): Promise<void> {
   if (job.type === "model") {
-    const session = await ort.InferenceSession.create(new Uint8Array(job.model), { executionProviders: ["wasm"] });
+    const session = await ort.InferenceSession.create(new Uint8Array(await unpack(job.model)), { executionProviders: ["wasm"] });
     models.set(job.panel, { session, input: job.input, output: job.output });
     return answer({ id: job.id });
   }
@@ -46,13 +48,17 @@ async function drain(): Promise<void> {
 
 const channel = new MessageChannel();
 
+async function begin(wasm: Packed): Promise<void> {
+  ort.env.wasm.numThreads = 1;
+  ort.env.logLevel = "error";
+  ort.env.wasm.wasmBinary = await unpack(wasm);
+  started = true;
+  await drain();
+}
+
 onmessage = (event: MessageEvent<ToDecoder>) => {
   const message = event.data;
-  if (message.type === "runtime") {
-    ort.env.wasm.numThreads = 1;
-    ort.env.wasm.wasmBinary = message.wasm;
-    ort.env.logLevel = "error";
-    started = true;
-  } else (message.type === "decode" && message.urgent ? urgent : patient).push(message);
+  if (message.type === "runtime") void begin(message.wasm);
+  else (message.type === "decode" && message.urgent ? urgent : patient).push(message);
   void drain();
 };

@@ -111,7 +111,8 @@ export class Latent {
 
   /** The window that shows a whole plane: all of its codes, and the third ring. */
   home(plane: Plane): View {
-    return { cx: 0, cy: 0, half: plane.scene === null ? Math.max(plane.half, reach(this.loc, this.d, plane)) : reach(this.loc, this.d, plane) };
+    const far = reach(this.loc, this.d, plane); // the window of a scored plane ends where its gap map does, if that shows nearly all
+    return { cx: 0, cy: 0, half: plane.scene !== null && far < 1.3 * plane.half ? plane.half : Math.max(plane.half, far) };
   }
 
   show(plane: Plane, keepView = false): void {

@@ -21,6 +21,7 @@ let readyAfter = 0;
 async function open(): Promise<void> {
   systemWishes();
   const source = await openSource(), { scene } = source;
+  const runtime = scene.panels.some((panel) => panel.decoder.rung === "onnx") ? new Runtime(source.packed("runtime.wasm")) : null; // the longest wait first
   await data(source);
   state.latents.value = await Promise.all(scene.panels.map((panel, k) => Latent.open(scene, panel, k, source, state.labels.value, state.movePainted)));
   defaults(scene);
@@ -28,7 +29,7 @@ async function open(): Promise<void> {
   const app = document.getElementById("app") as HTMLElement;
   app.replaceChildren();
   render(<App />, app);
-  await Promise.all([drawn, decoders(source)]);
+  await Promise.all([drawn, decoders(source, runtime)]);
   await firstDecode(asked);
   keepAddress();
   readyAfter = performance.now() - began;
@@ -49,11 +50,11 @@ function defaults(scene: Scene): void {
   if (!scene.panels.some((panel) => panel.card) && scene.panels.some((panel) => panel.latent > 2)) state.tab.value = "plane";
 }
 
-async function decoders(source: Source): Promise<void> {
-  let runtime: Runtime | null = null, wire: Wire | null = null;
+async function decoders(source: Source, runtime: Runtime | null): Promise<void> {
+  let wire: Wire | null = null;
   const makers: Makers = {
     source,
-    runtime: () => (runtime ??= new Runtime(source.bytes("runtime.wasm"))),
+    runtime: () => runtime as Runtime,
     wire: () => (wire ??= new Wire(source.token ?? "")),
     scenePlane: (panel, k) => (state.latents.value.find((one) => one.panel === panel) as Latent).scenePlane(k),
   };

@@ -17,7 +17,7 @@ export function Panel({ latent }: { latent: Latent }) {
         <span class="faint">
           {live === latent.d ? t("panel.latent", { count: latent.d }) : t("panel.latent.live", { count: latent.d, live })}
           {" · "}
-          {panel.effective_beta === null ? t("panel.beta.none") : t("panel.beta", { value: Number(panel.effective_beta.toPrecision(3)) })}
+          {panel.effective_beta === null ? t("panel.beta.none") : panel.effective_beta === 0 ? t("panel.beta.zero") : t("panel.beta", { value: Number(panel.effective_beta.toPrecision(3)) })}
         </span>
       </header>
       <Map latent={latent} />

@@ -37,36 +37,46 @@ export interface Scene {
   panels: ScenePanel[];
 }
 
+export type Packed = { text: string; encoding: string } | ArrayBuffer;
+
 export interface Source {
   scene: Scene;
   token: string | null;
   /** The bytes of a blob, unpacked. */
   bytes(name: string): Promise<ArrayBuffer>;
+  /** A blob as it lies in the page, for a worker to unpack; from a server, its bytes. */
+  packed(name: string): Promise<Packed>;
 }
 
-export async function unpack(text: string, encoding: string): Promise<ArrayBuffer> {
-  const raw = atob(text.trim());
-  const packed = new Uint8Array(raw.length);
-  for (let i = 0; i < raw.length; i++) packed[i] = raw.charCodeAt(i);
-  if (encoding !== "gzip") return packed.buffer;
-  return new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
+type FromBase64 = { fromBase64?: (text: string) => Uint8Array<ArrayBuffer> };
+
+function fromBase64(text: string): Uint8Array<ArrayBuffer> {
+  const quick = (Uint8Array as unknown as FromBase64).fromBase64;
+  if (quick) return quick(text);
+  const raw = atob(text), bytes = new Uint8Array(raw.length);
+  for (let i = 0; i < raw.length; i++) bytes[i] = raw.charCodeAt(i);
+  return bytes;
+}
+
+export async function unpack(packed: Packed): Promise<ArrayBuffer> {
+  if (packed instanceof ArrayBuffer) return packed;
+  const bytes = fromBase64(packed.text.trim());
+  if (packed.encoding !== "gzip") return bytes.buffer;
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
 }
 
 function embedded(scene: HTMLElement): Source {
   const elements = new Map<string, HTMLElement>();
   document.querySelectorAll<HTMLElement>("script[data-name]").forEach((one) => elements.set(one.dataset.name ?? "", one));
-  return {
-    scene: JSON.parse(scene.textContent ?? "{}") as Scene,
-    token: null,
-    async bytes(name) {
-      const element = elements.get(name);
-      if (!element) throw new Error(`the page holds no data named ${name}`);
-      const text = element.textContent ?? "";
-      element.remove(); // the text of a large blob is not kept twice
-      elements.delete(name);
-      return unpack(text, element.dataset.encoding ?? "");
-    },
+  const packed = async (name: string): Promise<Packed> => {
+    const element = elements.get(name);
+    if (!element) throw new Error(`the page holds no data named ${name}`);
+    const text = element.textContent ?? "";
+    element.remove(); // the text of a large blob is not kept twice
+    elements.delete(name);
+    return { text, encoding: element.dataset.encoding ?? "" };
   };
+  return { scene: JSON.parse(scene.textContent ?? "{}") as Scene, token: null, packed, bytes: async (name) => unpack(await packed(name)) };
 }
 
 async function served(token: string): Promise<Source> {
@@ -77,7 +87,8 @@ async function served(token: string): Promise<Source> {
   };
   const scene = (await (await ask("/scene.json")).json()) as Scene;
   const path = (name: string) => (name === "runtime.wasm" ? "/runtime.wasm" : `/blob/${encodeURIComponent(name)}`);
-  return { scene, token, bytes: async (name) => (await ask(path(name))).arrayBuffer() };
+  const bytes = async (name: string) => (await ask(path(name))).arrayBuffer();
+  return { scene, token, bytes, packed: bytes };
 }
 
 /** The scene of this page: its own elements, else the server that gave the page. */

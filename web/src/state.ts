@@ -134,7 +134,7 @@ export const number = (value: number, digits = 2): string =>
   (Math.abs(value) >= 1e5 || (value !== 0 && Math.abs(value) < 10 ** -digits) ? value.toPrecision(2) : value.toFixed(digits)).replace("-", "\u2212");
 
 export function codeWords(z: ArrayLike<number>, most = 4): string {
-  const shown = Array.from({ length: Math.min(z.length, most) }, (_, k) => number(z[k]));
+  const shown = Array.from({ length: Math.min(z.length, most) }, (_, k) => z[k].toFixed(2).replace("-0.00", "0.00").replace("-", "\u2212"));
   return `(${shown.join(", ")}${z.length > most ? ", \u2026" : ""})`;
 }
 
