@@ -8,11 +8,16 @@ const here = dirname(fileURLToPath(import.meta.url));
 const out = resolve(here, "../src/gapless/explorer/static");
 const WASM = resolve(here, "node_modules/onnxruntime-web/dist/ort-wasm-simd-threaded.wasm");
 
-/** The runtime gets its wasm as bytes: without `import.meta.url` no bundler copies a second one, and no URL is asked for. */
+/**
+ * The runtime gets its wasm as bytes, and its loader is bundled: without `import.meta.url` it neither looks for a script of its
+ * own beside the page nor does a bundler copy a second wasm. The one address it still makes is never asked for.
+ */
 const runtimeWithoutUrls = {
   name: "runtime-without-urls",
   transform(code, id) {
-    return id.includes("onnxruntime-web") ? { code: code.replaceAll("import.meta.url", '"blob:gapless"'), map: null } : null;
+    if (!id.includes("onnxruntime-web")) return null;
+    const address = /new URL\("ort-wasm-simd-threaded\.wasm",import\.meta\.url\)/g;
+    return { code: code.replace(address, 'new URL("about:blank#runtime")').replaceAll("import.meta.url", "(void 0)"), map: null };
   },
 };
 

@@ -41,7 +41,7 @@ async function drain(): Promise<void> {
   for (let job = urgent.shift() ?? patient.shift(); job; job = urgent.shift() ?? patient.shift()) {
     const { id } = job;
     await work(job).catch((error: unknown) => answer({ id, error: String(error) }));
-    await new Promise<void>((go) => { channel.port1.onmessage = () => go(); channel.port2.postMessage(0); }); // let messages in
+    if (!urgent.length) await new Promise<void>((go) => { channel.port1.onmessage = () => go(); channel.port2.postMessage(0); }); // let messages in
   }
   busy = false;
 }

@@ -14,6 +14,9 @@ export function valuesOf(item: number): Float32Array {
   return itemValues(scene, state.stored.value as Uint8Array, item, sizeOf(scene.event_shape));
 }
 
+/** Rows of a table need room for their names. */
+const tall = (scene: Scene): number | undefined => (scene.kind === "table" ? Math.max(96, Math.min(280, 11 * sizeOf(scene.event_shape))) : scene.kind === "counts" ? 140 : undefined);
+
 export function Item() {
   const index = state.item.value, scene = state.scene.value as Scene;
   if (index === null) return <p class="empty">{t("item.none")}</p>;
@@ -25,7 +28,7 @@ export function Item() {
       <div class="row">
         <div class="rail">
           <h3>{t("item.title", { number: index })}</h3>
-          <Picture values={input} width={width} label={t("item.input")} />
+          <Picture values={input} width={width} height={tall(scene)} label={t("item.input")} />
           <p class="faint">{[label >= 0 ? t("item.label", { name: state.labelName(label) }) : "", held === undefined ? "" : t(held ? "item.held" : "item.seen")].filter(Boolean).join(" · ")}</p>
           <div class="buttons">
             <button type="button" aria-label={t("item.previous")} title={t("item.previous")} onClick={() => go(-1)}>←</button>
@@ -53,8 +56,8 @@ function Coded({ latent, item, input }: { latent: Latent; item: number; input: F
     <div class="coded">
       <span class="phone-title">{latent.panel.title}</span>
       <div class="pair">
-        <figure><Picture values={values} width={width} label={t("item.reconstruction")} /><figcaption>{t("item.reconstruction")}</figcaption></figure>
-        <figure><Picture values={values && values.map((one, k) => one - input[k])} look="difference" width={width} label={t("item.difference")} /><figcaption>{t("item.difference")}</figcaption></figure>
+        <figure><Picture values={values} width={width} height={tall(latent.scene)} label={t("item.reconstruction")} /><figcaption>{t("item.reconstruction")}</figcaption></figure>
+        <figure><Picture values={values && values.map((one, k) => one - input[k])} look="difference" width={width} height={tall(latent.scene)} label={t("item.difference")} /><figcaption>{t("item.difference")}</figcaption></figure>
       </div>
       <p class="faint">{facts.filter(Boolean).join(" · ")}</p>
       <Features latent={latent} item={item} />

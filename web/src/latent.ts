@@ -22,8 +22,8 @@ export interface Reading {
 /** A walk drawn on a panel: its corners, the items they stand on (-1 where free), and what was decoded along it. */
 export interface Walk { corners: { z: Float32Array; item: number }[]; codes: Code[]; outputs: Float32Array | null }
 
-/** One movement of the cursor, until every panel it moved has painted. */
-export interface Move { stamp: number; left: number }
+/** One movement of the cursor, until every panel it moved has painted: when the page heard of it, when it happened. */
+export interface Move { heard: number; stamp: number; left: number }
 
 const STALE_MS = 60;
 
@@ -112,7 +112,7 @@ export class Latent {
   /** The window that shows a whole plane: all of its codes, and the third ring. */
   home(plane: Plane): View {
     const far = reach(this.loc, this.d, plane); // the window of a scored plane ends where its gap map does, if that shows nearly all
-    return { cx: 0, cy: 0, half: plane.scene !== null && far < 1.3 * plane.half ? plane.half : Math.max(plane.half, far) };
+    return { cx: 0, cy: 0, half: plane.scene !== null && far < 1.5 * plane.half ? plane.half : Math.max(plane.half, far) };
   }
 
   show(plane: Plane, keepView = false): void {

@@ -72,7 +72,8 @@ function firstDecode(asked: boolean): Promise<void> {
     const shown = () => { last.painters.delete(shown); done(); };
     if (!last.decoder.value) { done(); return; }
     last.painters.add(shown);
-    if (asked) latents.forEach((one) => one.z.value && one.go(one.z.value));
+    if (state.item.value !== null && !asked) state.chooseItem(state.item.value);
+    else if (asked) latents.forEach((one) => one.z.value && one.go(one.z.value));
     else state.moveCursor(last, last.plane.value.origin.length ? Float32Array.from(last.plane.value.origin) : new Float32Array(last.d));
     if (asked && !last.z.value) done();
     requestAnimationFrame(() => state.readNow());
@@ -97,7 +98,7 @@ function told(): unknown {
       decoded: one.values && Array.from(one.values.subarray(0, 4096)), rung: one.decoder.value?.rung ?? null, stale: one.stale.value, failure: one.failure.value,
       walk: one.walk.value && { corners: one.walk.value.corners.length, items: one.walk.value.corners.map(({ item }) => item), codes: one.walk.value.codes.map((z) => Array.from(z)), decoded: one.walk.value.outputs !== null },
     })),
-    read_out: state.allReadings.value[state.active.value] ?? "", frame_ms: state.frames.map((one) => one.ms), frames: state.frames, moved_to_painted_ms: state.paintedAfter, ready_ms: readyAfter,
+    read_out: state.allReadings.value[state.active.value] ?? "", frame_ms: state.frames.map((one) => one.ms), frames: state.frames, moved_to_painted_ms: state.paintedAfter, input_to_painted_ms: state.paintedAfterInput, ready_ms: readyAfter,
   };
 }
 

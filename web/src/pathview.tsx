@@ -18,7 +18,7 @@ const WAYS: Way[] = ["linear", "spherical", "density"];
 
 export function stand(at: number): void {
   step.value = at;
-  const move = { stamp: performance.now(), left: 0 };
+  const move = { heard: performance.now(), stamp: performance.now(), left: 0 };
   for (const one of state.latents.value) {
     const code = one.walk.value?.codes[at];
     if (code) { move.left++; one.go(Float32Array.from(code), move); }

@@ -121,5 +121,5 @@ export function reach(loc: Float32Array, d: number, plane: Plane): number {
     far.push(Math.max(Math.abs(a), Math.abs(b)));
   }
   far.sort((x, y) => x - y);
-  return Math.max(3.3, 1.06 * (far[Math.floor(0.998 * (far.length - 1))] ?? 3));
+  return Math.max(3.3, 1.06 * (far[Math.floor(0.99 * (far.length - 1))] ?? 3));
 }

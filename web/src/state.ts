@@ -44,20 +44,26 @@ export const dark = computed(() => theme.value === "dark" || (theme.value === "a
 /** Measured on this machine: milliseconds of frames drawn, and from a movement to its decodes painted. */
 export const frames: { ms: number; shown: number; count: number }[] = [];
 export const paintedAfter: number[] = [];
+/** The same from the input's own time stamp: the browser hands movements over once a frame. */
+export const paintedAfterInput: number[] = [];
 
 const keep = <T>(list: T[], one: T) => { list.push(one); if (list.length > 2000) list.shift(); };
 export const framePainted = (one: { ms: number; shown: number; count: number }) => keep(frames, one);
-export const movePainted = (move: Move) => keep(paintedAfter, performance.now() - move.stamp);
+export function movePainted(move: Move): void {
+  keep(paintedAfter, performance.now() - move.heard);
+  keep(paintedAfterInput, performance.now() - move.stamp);
+}
 
 let readings = 0;
 
 /** Move the cursor of one panel, and of those linked with it: to the same item, or to the same place. */
 export function moveCursor(latent: Latent, z: Float32Array, stamp = performance.now()): void {
+  const heard = performance.now();
   active.value = latent.index;
   const near = latent.near(z, 1).items[0] ?? -1;
   hovered.value = near;
   const targets = latents.value.map((other) => (other === latent ? z : linked(latent, other, z, near)));
-  const move: Move = { stamp, left: targets.filter(Boolean).length };
+  const move: Move = { heard, stamp, left: targets.filter(Boolean).length };
   targets.forEach((place, k) => place && latents.value[k].go(place, move));
   readSoon();
 }
@@ -83,7 +89,7 @@ export function chooseItem(index: number | null, from?: Latent): void {
   item.value = index;
   if (index === null) return;
   tab.value = "item";
-  const move: Move = { stamp: performance.now(), left: latents.value.length };
+  const move: Move = { heard: performance.now(), stamp: performance.now(), left: latents.value.length };
   for (const one of latents.value) one.go(Float32Array.from(one.at(index)), move);
   hovered.value = index;
   if (from) active.value = from.index;
