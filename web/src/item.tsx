@@ -34,6 +34,7 @@ export function Item() {
             <button type="button" aria-label={t("item.previous")} title={t("item.previous")} onClick={() => go(-1)}>←</button>
             <button type="button" aria-label={t("item.next")} title={t("item.next")} onClick={() => go(1)}>→</button>
             <button type="button" aria-label={t("item.close")} title={t("item.close")} onClick={() => state.chooseItem(null)}>×</button>
+            <button type="button" onClick={() => addToPath(index)}>{t("item.walk")}</button>
             {state.latents.value.some((one) => one.d > 2) && <button type="button" aria-pressed={chosen} onClick={() => state.pick(index)}>{t(chosen ? "item.unpick" : "item.pick")}</button>}
           </div>
         </div>
@@ -41,6 +42,12 @@ export function Item() {
       </div>
     </div>
   );
+}
+
+function addToPath(index: number): void {
+  const latent = state.latents.value[state.active.value], corners = latent.walk.value?.corners ?? [];
+  state.setCorners(latent, [...corners, { z: Float32Array.from(latent.at(index)), item: index }]);
+  state.tab.value = corners.length ? "path" : "item";
 }
 
 function Coded({ latent, item, input }: { latent: Latent; item: number; input: Float32Array }) {

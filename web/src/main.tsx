@@ -20,13 +20,15 @@ let readyAfter = 0;
 
 async function open(): Promise<void> {
   systemWishes();
+  const app = document.getElementById("app") as HTMLElement;
+  app.innerHTML = "<p class='empty' role='status'></p>";
+  (app.firstChild as HTMLElement).textContent = t("app.loading");
   const source = await openSource(), { scene } = source;
   const runtime = scene.panels.some((panel) => panel.decoder.rung === "onnx") ? new Runtime(source.packed("runtime.wasm")) : null; // the longest wait first
   await data(source);
   state.latents.value = await Promise.all(scene.panels.map((panel, k) => Latent.open(scene, panel, k, source, state.labels.value, state.movePainted)));
   defaults(scene);
   const asked = restore(location.hash), drawn = Promise.all(state.latents.value.map((one) => new Promise<void>((done) => (one.ready = done))));
-  const app = document.getElementById("app") as HTMLElement;
   app.replaceChildren();
   render(<App />, app);
   await Promise.all([drawn, decoders(source, runtime)]);

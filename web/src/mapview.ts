@@ -210,8 +210,8 @@ export class MapView {
       this.gridTimer = window.setTimeout(() => this.makeGrid(key, view, f, cell), 60);
     }
     if (!this.grid) return;
-    const painter = painterOf(scene), size = sizeOf(scene.event_shape), tall = this.grid.size * f.sx * 0.92;
-    pen.globalAlpha = 0.62;
+    const painter = painterOf(scene), size = sizeOf(scene.event_shape), tall = this.grid.size * f.sx * 0.84;
+    pen.globalAlpha = 0.5;
     this.grid.places.forEach(([a, b], i) => {
       const x = f.ox + a * f.sx, y = f.oy + b * f.sy;
       painter.paint(pen, this.grid?.values.subarray(i * size, (i + 1) * size) ?? [], { x: x - tall / 2, y: y - tall / 2, width: tall, height: tall }, inkOf(state.dark.value));

@@ -68,7 +68,7 @@ function Decoded({ latent }: { latent: Latent }) {
   const wide = latent.scene.kind !== "image";
   return (
     <div class={`decoded ${wide ? "wide" : ""}`}>
-      <div class="decode-picture" style={wide ? {} : { aspectRatio: String(painter.aspect) }}>
+      <div class="decode-picture" style={wide ? {} : { aspectRatio: String(painter.aspect) }} title={rung && t(`decode.${rung}`)}>
         <canvas ref={canvas} role="img" aria-label={t("decode.alt", { title: latent.panel.title, place })} />
         {latent.stale.value && <span class="badge stale">{t("decode.stale")}</span>}
         {rung === "lattice" && <span class="badge stale">{t("decode.lattice")}</span>}

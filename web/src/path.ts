@@ -27,6 +27,7 @@ export function even(corners: Code[], count: number): Code[] {
   const whole = length[length.length - 1];
   let at = 0;
   return Array.from({ length: count }, (_, step) => {
+    if (step === count - 1) return Float64Array.from(corners[corners.length - 1]);
     const wanted = (whole * step) / Math.max(1, count - 1);
     while (at < corners.length - 2 && length[at + 1] < wanted) at++;
     const span = length[at + 1] - length[at];

@@ -79,7 +79,7 @@ function Walked({ latent }: { latent: Latent }) {
   return (
     <div class="walked">
       <span class="phone-title">{latent.panel.title}</span>
-      <div class="film" style={{ gridTemplateColumns: `repeat(${Math.min(count, wide > 1.1 ? 6 : 15)}, minmax(0, 1fr))` }}>
+      <div class="film" style={{ gridTemplateColumns: `repeat(${Math.min(count, wide > 1.1 ? 5 : 8)}, minmax(0, 1fr))` }}>
         {walk.codes.map((_, i) => (
           <button type="button" class={`plain ${step.value === i ? "here" : ""} ${outside[i] ? "outside" : ""}`} aria-label={t("path.frame", { step: i + 1, count })} onClick={() => stand(i)}>
             {outputs && <Frame values={outputs.subarray(i * size, (i + 1) * size)} label={t("path.frame", { step: i + 1, count })} aspect={wide} />}
@@ -103,35 +103,45 @@ function Frame({ values, label, aspect }: { values: Float32Array; label: string;
   return <span class="frame" style={{ aspectRatio: String(aspect) }}><Picture values={values} width={0} label={label} class="fill" /></span>;
 }
 
+/** Every panel's chart has the same heights, so that they can be compared. */
+function spans() {
+  const all = state.latents.value.map(along).filter((one) => one !== null), gaps = all.flatMap((one) => one.gap.map((gap) => gap ?? 0));
+  const prior = all.flatMap((one) => one.prior);
+  return {
+    change: [0, Math.max(1e-9, ...all.flatMap((one) => Array.from(one.change)))], gap: [0, Math.max(1.3, ...gaps)],
+    sigma: [0, Math.max(0.1, ...all.flatMap((one) => one.sigma))], prior: [Math.min(...prior), Math.max(...prior)],
+  };
+}
+
 function Chart({ latent }: { latent: Latent }) {
   const found = along(latent);
   if (!found) return null;
-  const scored = found.gap.every((one) => one !== null), change = Array.from(found.change), mean = change.reduce((all, one) => all + one, 0) / Math.max(1, change.length);
+  const span = spans(), scored = found.gap.every((one) => one !== null), change = Array.from(found.change), mean = change.reduce((all, one) => all + one, 0) / Math.max(1, change.length);
   const even = change.length && mean > 0 ? t("path.even", { ratio: state.number(Math.max(...change) / mean, 1) }) : "";
   return (
     <figure class="chart" aria-label={t("path.chart", { title: latent.panel.title, summary: even })}>
-      <Line name={t("path.change")} values={change} zero offset={0.5} said={even} />
-      {scored ? <Line name={t("path.gap")} values={found.gap as number[]} zero mark={1} /> : <Line name={t("path.distance")} values={found.sigma} zero />}
-      <Line name={t("path.prior")} values={found.prior} />
+      <Line name={t("path.change")} values={change} span={span.change} offset={0.5} said={even} />
+      {scored ? <Line name={t("path.gap")} values={found.gap as number[]} span={span.gap} mark={1} /> : <Line name={t("path.distance")} values={found.sigma} span={span.sigma} />}
+      <Line name={t("path.prior")} values={found.prior} span={span.prior} />
     </figure>
   );
 }
 
-/** One small chart; the steps where it lies above `mark` are drawn thicker. */
-function Line({ name, values, zero = false, mark, offset = 0, said = "" }: { name: string; values: number[]; zero?: boolean; mark?: number; offset?: number; said?: string }) {
+/** One small chart; where it lies above `mark` the ground is tinted. */
+function Line({ name, values, span, mark, offset = 0, said = "" }: { name: string; values: number[]; span: number[]; mark?: number; offset?: number; said?: string }) {
   if (!values.length) return null;
-  const low = zero ? 0 : Math.min(...values), high = Math.max(...values, mark ? mark * 1.15 : -Infinity, low + 1e-9), count = values.length + 2 * offset;
-  const x = (i: number) => (100 * (i + offset)) / Math.max(1, count - 1), y = (value: number) => 27 - 25 * ((value - low) / (high - low));
+  const [low, high] = span, count = values.length + 2 * offset;
+  const x = (i: number) => (100 * (i + offset)) / Math.max(1, count - 1), y = (value: number) => 27 - 25 * ((value - low) / (high - low || 1));
   const points = values.map((value, i) => `${x(i).toFixed(2)},${y(value).toFixed(2)}`).join(" ");
   return (
     <div class="line">
       <span class="name">{name}</span>
-      <svg viewBox="0 0 100 28" preserveAspectRatio="none" role="img" aria-label={`${name}: ${state.number(Math.min(...values))} – ${state.number(Math.max(...values))} ${said}`}>
+      <svg viewBox="0 0 100 28" preserveAspectRatio="none" role="img" aria-label={`${name}: ${state.compact(Math.min(...values))} – ${state.compact(Math.max(...values))} ${said}`}>
         {mark !== undefined && <><rect x="0" y="0" width="100" height={Math.max(0, y(mark))} class="over" /><line x1="0" x2="100" y1={y(mark)} y2={y(mark)} class="mark" /></>}
         <polyline points={points} />
         <line x1={x(step.value - offset)} x2={x(step.value - offset)} y1="0" y2="28" class="now" />
       </svg>
-      <span class="ends faint">{state.number(Math.max(...values), 1)}<br />{state.number(Math.min(...values), 1)}</span>
+      <span class="ends faint">{state.compact(Math.max(...values))}<br />{state.compact(Math.min(...values))}</span>
     </div>
   );
 }

@@ -8,9 +8,23 @@ import type { Scene } from "./scene";
 
 interface Shown { values: ArrayLike<number> | null; width: number; label: string; look?: Look; class?: string; height?: number }
 
-/** Draw values over a whole canvas of this many CSS pixels. */
+const boxes = new WeakMap<HTMLCanvasElement, { width: number; height: number }>();
+const watch = typeof ResizeObserver === "undefined" ? null : new ResizeObserver((entries) => {
+  for (const { target, contentRect } of entries) boxes.set(target as HTMLCanvasElement, { width: contentRect.width, height: contentRect.height });
+});
+
+/** The CSS size of a canvas, kept: to ask for it between two frames makes the page lay itself out. */
+function boxOf(canvas: HTMLCanvasElement): { width: number; height: number } {
+  const known = boxes.get(canvas);
+  if (known) return known;
+  const box = { width: canvas.clientWidth, height: canvas.clientHeight };
+  if (box.width) { boxes.set(canvas, box); watch?.observe(canvas); }
+  return box;
+}
+
+/** Draw values over a whole canvas. */
 export function paintInto(canvas: HTMLCanvasElement, values: ArrayLike<number>, look: Look, night: boolean): void {
-  const ratio = Math.min(2, window.devicePixelRatio || 1), width = canvas.clientWidth || canvas.width / ratio, height = canvas.clientHeight || canvas.height / ratio;
+  const ratio = Math.min(2, window.devicePixelRatio || 1), { width, height } = boxOf(canvas);
   const [w, h] = [Math.round(width * ratio), Math.round(height * ratio)];
   if (canvas.width !== w || canvas.height !== h) { canvas.width = w; canvas.height = h; }
   const pen = canvas.getContext("2d") as CanvasRenderingContext2D;

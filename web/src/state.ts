@@ -137,10 +137,14 @@ export function redoWalks(): void {
 export const labelName = (label: number): string => scene.value?.label_names[label] ?? String(label);
 
 export const number = (value: number, digits = 2): string =>
-  (Math.abs(value) >= 1e5 || (value !== 0 && Math.abs(value) < 10 ** -digits) ? value.toPrecision(2) : value.toFixed(digits)).replace("-", "\u2212");
+  (Math.abs(value) >= 1e5 ? value.toPrecision(2) : value.toFixed(digits)).replace(/^-(0\.?0*)$/, "$1").replace("-", "\u2212");
+
+/** Numbers of any size in little room. */
+export const compact = (value: number): string =>
+  (value !== 0 && (Math.abs(value) < 0.01 || Math.abs(value) >= 1e4) ? value.toExponential(0) : value.toPrecision(2)).replace("-", "\u2212");
 
 export function codeWords(z: ArrayLike<number>, most = 4): string {
-  const shown = Array.from({ length: Math.min(z.length, most) }, (_, k) => z[k].toFixed(2).replace("-0.00", "0.00").replace("-", "\u2212"));
+  const shown = Array.from({ length: Math.min(z.length, most) }, (_, k) => number(z[k]));
   return `(${shown.join(", ")}${z.length > most ? ", \u2026" : ""})`;
 }
 
@@ -149,7 +153,8 @@ export function placeWords(reading: Reading): string {
   const [first, second] = reading.labels.map(labelName);
   const where = second !== undefined ? t("place.between", { first, second }) : first !== undefined ? t("place.among", { first }) : "";
   const how = reading.standing === "gap" ? "place.far" : reading.standing === "edge" ? "place.edge" : "place.data";
-  const data = t(how, { sigma: number(reading.sigma, reading.sigma < 0.1 ? 2 : 1) });
+  const fine = reading.sigma < 0.1 ? 100 : 10, bound = reading.standing === "gap" ? Math.floor(reading.sigma * fine) : Math.max(1, Math.ceil(reading.sigma * fine));
+  const data = t(how, { sigma: number(bound / fine, fine === 100 ? 2 : 1) });
   return where ? t("place.both", { where, data }) : data;
 }
 

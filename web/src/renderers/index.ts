@@ -20,7 +20,13 @@ export interface Painter {
 
 const KINDS: Record<Scene["kind"], (scene: Scene) => Painter> = { image, table, counts, series };
 
-export const painterOf = (scene: Scene): Painter => (KINDS[scene.kind] ?? table)(scene);
+const made = new WeakMap<Scene, Painter>();
+
+export function painterOf(scene: Scene): Painter {
+  const painter = made.get(scene) ?? (KINDS[scene.kind] ?? table)(scene);
+  made.set(scene, painter);
+  return painter;
+}
 
 /** The values of an item in model units. */
 export function itemValues(scene: Scene, stored: Uint8Array | Float32Array, index: number, size: number): Float32Array {
