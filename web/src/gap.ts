@@ -98,9 +98,10 @@ export function gapScore(grid: Float32Array, side: number, half: number, a: numb
   return (1 - q) * ((1 - p) * at(j, i) + p * at(j, i + 1)) + q * ((1 - p) * at(j + 1, i) + p * at(j + 1, i + 1));
 }
 
-/** Half the distance between most codes and their nearest other: beyond three times this a place counts as far from data. */
-export function usualDistance(codes: Float32Array, rank: number, sample = 200): number {
-  const n = rank ? codes.length / rank : 0, step = Math.max(1, Math.floor(n / sample)), found: number[] = [];
+/** How far most codes are from their nearest other; three times this is far from data. Large sets are judged by fewer codes. */
+export function usualDistance(codes: Float32Array, rank: number): number {
+  const n = rank ? codes.length / rank : 0, sample = Math.max(16, Math.min(200, 2e7 / Math.max(1, n))), step = Math.max(1, Math.floor(n / sample));
+  const found: number[] = [];
   for (let i = 0; i < n; i += step)
     found.push(nearest(codes, rank, codes.subarray(i * rank, (i + 1) * rank), 1, i).distances[0] ?? 0);
   found.sort((a, b) => a - b);

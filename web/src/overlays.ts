@@ -211,14 +211,15 @@ function badge(pen: Pen, x: number, y: number, text: string, shape: "circle" | "
 
 /** The name of each label at the middle of its codes; where two would touch, the larger is kept. */
 export function drawNames({ pen, frame: f, dark }: Sheet, middles: { label: number; a: number; b: number; count: number }[], name: (label: number) => string, ratio: number): void {
-  const kept: [number, number][] = [];
+  const kept: [number, number, number][] = [];
   pen.font = font(14 * ratio, 700);
   pen.textAlign = "center";
   pen.textBaseline = "middle";
   for (const one of middles) {
     const [x, y] = px(f, one.a, one.b);
-    if (kept.some(([p, q]) => Math.abs(p - x) < 20 * ratio && Math.abs(q - y) < 15 * ratio)) continue;
-    kept.push([x, y]);
+    const wide = pen.measureText(name(one.label)).width / 2 + 4 * ratio;
+    if (kept.some(([p, q, w]) => Math.abs(p - x) < w + wide && Math.abs(q - y) < 15 * ratio)) continue;
+    kept.push([x, y, wide]);
     pen.fillStyle = labelColor(one.label, dark);
     pen.lineWidth = 4 * ratio;
     pen.lineJoin = "round";

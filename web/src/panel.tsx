@@ -19,6 +19,7 @@ export function Panel({ latent }: { latent: Latent }) {
           {" · "}
           {panel.effective_beta === null ? t("panel.beta.none") : panel.effective_beta === 0 ? t("panel.beta.zero") : t("panel.beta", { value: Number(panel.effective_beta.toPrecision(3)) })}
         </span>
+        {latent.decoder.value?.rung === "lattice" && <span class="tag">{t("decode.lattice")}</span>}
       </header>
       <Map latent={latent} />
       <Decoded latent={latent} />
@@ -71,7 +72,6 @@ function Decoded({ latent }: { latent: Latent }) {
       <div class="decode-picture" style={wide ? {} : { aspectRatio: String(painter.aspect) }} title={rung && t(`decode.${rung}`)}>
         <canvas ref={canvas} role="img" aria-label={t("decode.alt", { title: latent.panel.title, place })} />
         {latent.stale.value && <span class="badge stale">{t("decode.stale")}</span>}
-        {rung === "lattice" && <span class="badge stale">{t("decode.lattice")}</span>}
       </div>
       <Read latent={latent} place={place} />
     </div>

@@ -121,8 +121,9 @@ function Legend({ scene }: { scene: Scene }) {
     <li><Mark shape={SHAPES[shapeOf(label)]} color={labelColor(label, night)} /> {name}</li>
   );
   if (by === "plain") return null;
-  if (by === "label") return <ul class="legend">{scene.label_names.slice(0, 24).map((name, k) => entry(k, name))}</ul>;
-  if (by === "held_out") return <ul class="legend">{entry(0, t("color.seen"))}{entry(1, t("color.held"))}</ul>;
+  const longest = Math.max(...scene.label_names.map((name) => name.length));
+  if (by === "label") return <ul class="legend" style={{ "--entry": `${Math.min(150, 22 + 7.5 * longest)}px` }}>{scene.label_names.slice(0, 24).map((name, k) => entry(k, name))}</ul>;
+  if (by === "held_out") return <ul class="legend" style={{ "--entry": "110px" }}>{entry(0, t("color.seen"))}{entry(1, t("color.held"))}</ul>;
   const stops = Array.from({ length: 9 }, (_, k) => css(ramp(k / 8, night))).join(", ");
   return <div class="ramp"><span>{t("color.low")}</span><i style={{ background: `linear-gradient(90deg, ${stops})` }} /><span>{t("color.high")}</span></div>;
 }
