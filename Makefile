@@ -4,7 +4,9 @@ TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 BIN := .venv/bin
 STAMP := .venv/.ready
 
-.PHONY: help setup demo test test-slow ledger check bench clean
+PAGE := src/gapless/explorer/static/explorer.html
+
+.PHONY: help setup demo web test test-slow ledger check bench clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -12,6 +14,7 @@ help:  ## this list
 setup: $(STAMP)  ## install everything into .venv
 	@$(BIN)/python -c "import torch; print('torch', torch.__version__); exit(torch.__version__.split('+')[0] != '$(TORCH)')" \
 		|| { echo "error: torch $(TORCH) was wanted (constraints.txt); fix: rm -r .venv and run make setup again" >&2; exit 1; }
+	@test -e $(PAGE) || ! command -v node >/dev/null || sh web/make.sh $(BIN)/python build || true
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c "import sys; exit(sys.version_info < (3, 11))" \
@@ -23,6 +26,9 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: setup  ## AE, KL-only and VAE on the built-in digits; ends with the path of the report
 	@$(BIN)/gapless demo
+
+web: $(STAMP)  ## build the explorer's page and test it, with the Node at hand or that of its Python wheel
+	@sh web/make.sh $(BIN)/python || test $$? -eq 3
 
 test: setup  ## the tests, under 15 minutes on two cores
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow"
@@ -43,4 +49,4 @@ bench: setup  ## speed against peers (installed under .bench): make bench DATA=F
 	$(BIN)/python benchmarks/speed $(if $(DATA),--data $(DATA)) $(BENCH)
 
 clean:  ## remove what was built
-	rm -rf .venv .bench runs dist build .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .bench runs dist build web/node_modules src/gapless/explorer/static .pytest_cache .ruff_cache .import_linter_cache .hypothesis

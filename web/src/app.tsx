@@ -25,13 +25,15 @@ export function App() {
         {latents.map((latent) => <Panel latent={latent} key={latent.panel.name} />)}
       </main>
       <section class="dock" aria-label={t("tabs.label")}>
+        <div class="bar-tabs">
         <div class="tabs" role="tablist" aria-label={t("tabs.label")} onKeyDown={(event) => turn(event, tabs)}>
           {tabs.map((one) => (
             <button type="button" role="tab" id={`tab-${one}`} aria-selected={state.tab.value === one} aria-controls="dock-body" tabIndex={state.tab.value === one ? 0 : -1} onClick={() => (state.tab.value = one)}>
               {t(`tab.${one}`)}
             </button>
           ))}
-          <details class="help"><summary>{t("app.help")}</summary><p>{t("app.help.text")}</p>
+        </div>
+        <details class="help"><summary>{t("app.help")}</summary><p>{t("app.help.text")}</p>
             <label><input type="checkbox" checked={state.calm.value} onChange={(event) => (state.calm.value = event.currentTarget.checked)} /> {t("calm.label")}</label>
           </details>
         </div>

@@ -81,7 +81,7 @@ function Features({ latent, item }: { latent: Latent; item: number }) {
   const kl = scales && !latent.draws ? Array.from(loc, (m, k) => klOf(m, scales[k])) : null, most = kl ? Math.max(0.1, ...kl) : 1;
   return (
     <table class="features">
-      <thead><tr><th scope="col" /><th scope="col">{t(scales ? "item.loc" : "item.point")}</th>{kl && <th scope="col">{t("item.kl")}</th>}</tr></thead>
+      <thead><tr><th scope="col"><span class="sr">{t("item.feature")}</span></th><th scope="col">{t(scales ? "item.loc" : "item.point")}</th>{kl && <th scope="col">{t("item.kl")}</th>}</tr></thead>
       <tbody>
         {panel.order.slice(0, 10).map((k) => (
           <tr class={panel.live[k] ? "" : "dead"}>

@@ -36,7 +36,7 @@ export function fromHash(hash: string): Partial<Shared> {
   if (parts.get("v") !== "1") return {};
   const text = (name: string) => parts.get(name) ?? undefined, whole = (name: string) => (/^\d+$/.test(parts.get(name) ?? "") ? Number(parts.get(name)) : undefined);
   const panels: PanelView[] = [];
-  for (let k = 0; parts.has(`p${k}`); k++) panels.push(panelOf(parts.get(`p${k}`) ?? ""));
+  for (let k = 0; k < 8; k++) if (parts.has(`p${k}`)) panels[k] = panelOf(parts.get(`p${k}`) ?? "");
   return {
     lang: text("lang"), theme: text("theme"), tab: text("tab"), color: text("color"), link: text("link"),
     layers: parts.get("layers")?.split(".").filter(Boolean), item: whole("item") ?? null, active: whole("at"), calm: parts.has("calm"), panels,
