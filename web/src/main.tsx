@@ -24,6 +24,7 @@ async function open(): Promise<void> {
   app.innerHTML = "<p class='empty' role='status'></p>";
   (app.firstChild as HTMLElement).textContent = t("app.loading");
   const source = await openSource(), { scene } = source;
+  if (scene.language === "ko" || scene.language === "en") language.value = scene.language;
   const runtime = scene.panels.some((panel) => panel.decoder.rung === "onnx") ? new Runtime(source.packed("runtime.wasm")) : null; // the longest wait first
   await data(source);
   state.latents.value = await Promise.all(scene.panels.map((panel, k) => Latent.open(scene, panel, k, source, state.labels.value, state.movePainted)));

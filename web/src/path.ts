@@ -38,14 +38,16 @@ export function even(corners: Code[], count: number): Code[] {
 /** The codes of a path through the places given, both ends included. */
 export function walk(places: ArrayLike<number>[], count: number, way: Way, codes?: Codes): Code[] {
   if (places.length === 1) return Array.from({ length: count }, () => Float64Array.from(places[0]));
-  if (way !== "spherical") {
-    const straight = even(places.map((one) => Float64Array.from(one)), count);
-    return way === "density" && codes ? follow(straight, codes) : straight;
-  }
+  if (way === "linear" || (way === "density" && !codes)) return even(places.map((one) => Float64Array.from(one)), count);
   const dense: Code[] = [Float64Array.from(places[0])];
-  for (let i = 1; i < places.length; i++)
-    for (let step = 1; step <= 48; step++) dense.push(slerp(places[i - 1], places[i], step / 48));
+  for (let i = 1; i < places.length; i++) dense.push(...leg(places[i - 1], places[i], way === "density" ? codes : undefined));
   return even(dense, count);
+}
+
+/** The way from one corner to the next, the first left out: along the codes given, else spherical. */
+function leg(from: ArrayLike<number>, to: ArrayLike<number>, codes?: Codes): Code[] {
+  if (codes) return follow(even([Float64Array.from(from), Float64Array.from(to)], LEG), codes).slice(1);
+  return Array.from({ length: 48 }, (_, step) => slerp(from, to, (step + 1) / 48));
 }
 
 /** Codes a path may follow: whitened, and the way there and back. */
@@ -56,7 +58,7 @@ export interface Codes {
   shift(z: Code, step: Float64Array): Code;
 }
 
-const ROUNDS = 60, SAMPLE = 1500;
+const ROUNDS = 60, SAMPLE = 1500, LEG = 16;
 
 /** Pull a path towards where codes are dense: mean shift across the path, smoothed, its ends held (an elastic band). */
 export function follow(path: Code[], codes: Codes): Code[] {

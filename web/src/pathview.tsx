@@ -13,7 +13,7 @@ import * as state from "./state";
 import { along } from "./walking";
 
 const playing = signal(false);
-const step = signal(0);
+const step = signal(-1);
 const WAYS: Way[] = ["linear", "spherical", "density"];
 
 export function stand(at: number): void {
@@ -139,7 +139,7 @@ function Line({ name, values, span, mark, offset = 0, said = "" }: { name: strin
       <svg viewBox="0 0 100 28" preserveAspectRatio="none" role="img" aria-label={`${name}: ${state.compact(Math.min(...values))} – ${state.compact(Math.max(...values))} ${said}`}>
         {mark !== undefined && <><rect x="0" y="0" width="100" height={Math.max(0, y(mark))} class="over" /><line x1="0" x2="100" y1={y(mark)} y2={y(mark)} class="mark" /></>}
         <polyline points={points} />
-        <line x1={x(step.value - offset)} x2={x(step.value - offset)} y1="0" y2="28" class="now" />
+        {step.value >= 0 && <line x1={x(step.value - offset)} x2={x(step.value - offset)} y1="0" y2="28" class="now" />}
       </svg>
       <span class="ends faint">{state.compact(Math.max(...values))}<br />{state.compact(Math.min(...values))}</span>
     </div>

@@ -33,6 +33,8 @@ export interface Scene {
   event_shape: number[]; columns: string[]; columns_range: [number, number][];
   scaling: { shift: number[]; scale: number[] } | null; display: { low: number; high: number };
   label_names: string[];
+  /** The language asked for when the scene was written; else the reader's. */
+  language?: string;
   items: { count: number; labels: string | null; values: string; held_out: string | null };
   panels: ScenePanel[];
 }

@@ -37,6 +37,11 @@ test("along the data: the way bends towards the codes, its ends stay", () => {
   expect([...bent[14]]).toEqual([-2, 0.01]);
 });
 
+test("along the data: every corner is kept", () => {
+  const corner = [0, 0.4], path = walk([[2, 0.01], corner, [-2, 0.01]], 41, "density", arc());
+  expect(Math.min(...path.map((z) => Math.hypot(z[0] - corner[0], z[1] - corner[1])))).toBeLessThan(0.15);
+});
+
 test("change per step is the root mean square difference", () => {
   expect([...changes(Float32Array.from([0, 0, 3, 4, 3, 4]), 2)]).toEqual([Math.sqrt(12.5), 0]);
 });
