@@ -25,4 +25,6 @@ npm ci --silent --no-audit --no-fund --ignore-scripts --fetch-retries=1 --fetch-
     exit 3
 }
 npm run --silent build
-[ "${2:-}" = build ] || npm exec --offline -- vitest run
+[ "${2:-}" = build ] && exit 0
+npm run --silent types
+npm run --silent test

@@ -7,6 +7,7 @@ import { Item } from "./item";
 import { Panel } from "./panel";
 import { Path } from "./pathview";
 import { PlaneView } from "./planeview";
+import { painterOf } from "./renderers";
 import * as state from "./state";
 import { Rail, Top } from "./toolbar";
 
@@ -60,9 +61,9 @@ function page(): () => void {
     effect(() => { document.documentElement.dataset.theme = state.dark.value ? "dark" : "light"; }),
     effect(() => { document.documentElement.dataset.calm = String(state.calm.value); }),
     effect(() => {
-      const said = state.allReadings.value[state.active.value] ?? "";
+      const said = state.allReadings.value[state.active.value] ?? "", latent = state.latents.value[state.active.value];
       clearTimeout(timer);
-      timer = window.setTimeout(() => { const live = document.getElementById("live"); if (live) live.textContent = said; }, 500);
+      timer = window.setTimeout(() => { const live = document.getElementById("live"); if (live) live.textContent = latent?.values ? `${said}; ${painterOf(latent.scene).describe(latent.values)}` : said; }, 500);
     }),
   ];
   return () => stops.forEach((stop) => stop());

@@ -126,7 +126,7 @@ export async function openDecoder(makers: Makers, panel: ScenePanel, index: numb
   if (decoder.rung === "onnx" && decoder.onnx) return browser(makers, panel, index, decoder.onnx);
   if (decoder.rung === "server") {
     const wire = makers.wire();
-    return { rung: "server", run: (z, count) => inPieces(z, count, 256, (part, many) => wire.run(index, part, many)) };
+    return { rung: "server", run: (z, count) => inPieces(z, count, Math.min(256, decoder.most ?? 256), (part, many) => wire.run(index, part, many)) };
   }
   return lattice(makers, panel);
 }

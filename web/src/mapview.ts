@@ -20,6 +20,8 @@ import { sizeOf } from "./scene";
 import { leaves } from "./walking";
 
 const SETTLE_MS = 100, HIT = 11;
+/** Numbers of codes up to which a cursor may move more often than frames are drawn. */
+const RAW_MOST = 200_000;
 type Point = { x: number; y: number };
 
 export class MapView {
@@ -42,6 +44,7 @@ export class MapView {
   private drag: Point | null = null;
   private grid: { key: string; values: Float32Array; places: [number, number][]; size: number } | null = null;
   private gridTimer = 0;
+  private rawStamp = -1;
 
   constructor(private readonly host: HTMLElement, readonly latent: Latent) {
     const sheet = (name: string) => {
@@ -240,12 +243,25 @@ export class MapView {
     };
     on("pointerdown", (event) => this.down(event));
     on("pointermove", (event) => this.move(event));
+    if (this.latent.loc.length <= RAW_MOST) this.listenRaw();
     on("pointerup", (event) => this.up(event));
     on("pointercancel", (event) => this.cancel(event));
     on("wheel", (event) => this.wheel(event));
     on("dblclick", () => state.mode.value !== "path" && this.reset());
     on("keydown", (event) => this.key(event));
     on("focus", () => (state.active.value = this.latent.index));
+  }
+
+  /** Movements as they happen, where the browser tells them: `pointermove` waits for the next frame. */
+  private listenRaw(): void {
+    const work = (event: Event) => {
+      const { pointerType, timeStamp } = event as PointerEvent;
+      if (this.pressed || pointerType !== "mouse") return;
+      this.rawStamp = timeStamp;
+      this.decodeAt(this.at(event as PointerEvent), timeStamp);
+    };
+    this.host.addEventListener("pointerrawupdate", work);
+    this.stop.push(() => this.host.removeEventListener("pointerrawupdate", work));
   }
 
   private at(event: MouseEvent): Point {
@@ -277,7 +293,7 @@ export class MapView {
     if (pressed?.moved && pressed.brush) { this.drag = point; this.cursorSoon(); return; }
     if (pressed && state.mode.value === "path") { this.trail.push([point.x, point.y]); this.cursorSoon(); }
     else if (pressed?.moved && event.pointerType === "mouse") return this.pan(point);
-    this.decodeAt(point, event.timeStamp);
+    if (event.timeStamp > this.rawStamp) this.decodeAt(point, event.timeStamp);
   }
 
   private decodeAt(point: Point, stamp: number): void {

@@ -13,6 +13,8 @@ export interface Cliff {
 export interface Decoder {
   rung: "onnx" | "server" | "lattice"; onnx?: string; milliseconds?: number; input?: string; output?: string;
   plane?: number; side?: number; values?: string;
+  /** Codes that the server takes at once. */
+  most?: number;
 }
 
 export interface Card {
