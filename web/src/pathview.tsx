@@ -79,9 +79,9 @@ function Walked({ latent }: { latent: Latent }) {
   return (
     <div class="walked">
       <span class="phone-title">{latent.panel.title}</span>
-      <div class="film" style={{ gridTemplateColumns: `repeat(${Math.min(count, wide > 1.1 ? 5 : 8)}, minmax(0, 1fr))` }}>
+      <div class="film" role="group" aria-label={t("path.film", { title: latent.panel.title })} onKeyDown={(event) => turn(event, count)} style={{ gridTemplateColumns: `repeat(${Math.min(count, wide > 1.1 ? 5 : 8)}, minmax(0, 1fr))` }}>
         {walk.codes.map((_, i) => (
-          <button type="button" class={`plain ${step.value === i ? "here" : ""} ${outside[i] ? "outside" : ""}`} aria-label={t("path.frame", { step: i + 1, count })} onClick={() => stand(i)}>
+          <button type="button" tabIndex={i === Math.max(0, step.value) ? 0 : -1} class={`plain ${step.value === i ? "here" : ""} ${outside[i] ? "outside" : ""}`} aria-label={t("path.frame", { step: i + 1, count })} onClick={() => stand(i)}>
             {outputs && <Frame values={outputs.subarray(i * size, (i + 1) * size)} label={t("path.frame", { step: i + 1, count })} aspect={wide} />}
           </button>
         ))}
@@ -97,6 +97,16 @@ function Walked({ latent }: { latent: Latent }) {
       </div>
     </div>
   );
+}
+
+/** Left and right go from step to step; one stop of the Tab key for a whole strip. */
+function turn(event: KeyboardEvent & { currentTarget: HTMLElement }, count: number): void {
+  const by = event.key === "ArrowRight" ? 1 : event.key === "ArrowLeft" ? -1 : 0;
+  if (!by) return;
+  event.preventDefault();
+  const next = Math.max(0, Math.min(count - 1, Math.max(0, step.value) + by));
+  stand(next);
+  (event.currentTarget.children[next] as HTMLElement).focus();
 }
 
 function Frame({ values, label, aspect }: { values: Float32Array; label: string; aspect: number }) {

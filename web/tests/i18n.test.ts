@@ -18,6 +18,7 @@ test("no text is empty, and none was left untranslated", () => {
 test("Korean particles follow the sound before them", () => {
   const between = CATALOGUES.ko["place.between"];
   expect(fill(between, { first: "3", second: "8" })).toBe("3과 8 사이");
+  expect(fill(between, { first: "0", second: "8" })).toBe("0과 8 사이");
   expect(fill(between, { first: "2", second: "8" })).toBe("2와 8 사이");
   expect(fill(between, { first: "바지", second: "셔츠" })).toBe("바지와 셔츠 사이");
   expect(fill(between, { first: "가방", second: "셔츠" })).toBe("가방과 셔츠 사이");
