@@ -24,6 +24,7 @@ PEERS = {  # name: (environment, its packages, script, workloads)
     "Keras on JAX": ("jax", ("keras", "jax[cpu]"), "keras_vae.py", ("W1", "W2")),
     "JAX scan": ("jax", ("keras", "jax[cpu]"), "jax_scan.py", ("W1",)),
 }
+ALL = "gapless, with inspection and validation"
 SPIN = "while True: pass"
 
 
@@ -75,7 +76,7 @@ def rounds(names: list[str], work: str, count: int, **options: str) -> list[dict
 
 def commands() -> dict[str, tuple[Path | str, str]]:
     peers = {name: (environment(place, packages), script) for name, (place, packages, script, _) in PEERS.items()}
-    return {"gapless": (sys.executable, "ours.py"), **peers}
+    return {"gapless": (sys.executable, "same_work.py"), ALL: (sys.executable, "ours.py"), **peers}
 
 
 def ratio(done: list[dict[str, dict]], name: str, what: str, *, higher_is_better: bool = False) -> float:
@@ -159,7 +160,7 @@ def main() -> None:
              f"{', all on one core' if chosen.one_core else ''}.", ""]  # fmt: skip
     for work in ("W1", "W2"):
         if work in chosen.only:
-            names = ["gapless", *(name for name in chosen.peers if work in PEERS[name][3])]
+            names = ["gapless", ALL, *(name for name in chosen.peers if work in PEERS[name][3])]
             limits, done = [], []
             for _ in range(chosen.rounds):
                 limits.append(run(commands()["plain torch"][0], "limit.py", work))
