@@ -223,3 +223,10 @@ def test_the_package_is_light_until_it_is_used():
     code += f"print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_finished_study_tells_how_it_is_opened(capsys):
+    from gapless.cli.work import _show_study
+
+    _show_study({"models": {}, "folder": "runs/my demo"}, None)
+    assert "explore: gapless explore 'runs/my demo'\n" in capsys.readouterr().out
