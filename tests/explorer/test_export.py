@@ -69,7 +69,7 @@ def test_the_same_scene_gives_the_same_file(scene):
 
 
 def test_hostile_texts_stay_texts(scene):
-    nasty = "</script><script>alert(1)</script><!-- <script> \u2028 \u2029 ]]> \ud800 & ' \""
+    nasty = "</script ></script/><script><script>alert(1)</script><!-- <script> \u2028 \u2029 ]]> \ud800 & ' \""
     columns = [nasty, "가나다"]
     hostile = Scene({**scene.document, "title": nasty, "columns": columns, "label_names": [nasty]}, scene.blobs)
     text = export.page(hostile)
@@ -79,6 +79,7 @@ def test_hostile_texts_stay_texts(scene):
     assert len(arrays) == len(scene.blobs) + 1
     assert Elements(text).tags == Elements(export.page(scene)).tags
     assert "\u2028" not in text
+    assert text.count("<script") == export.page(scene).count("<script")
 
 
 def test_numbers_that_are_not_finite_become_null(scene):
