@@ -11,6 +11,8 @@ import gapless
 from gapless import likelihoods
 from gapless.adapters import audited_items, subject
 from gapless.audit import moments, scorecard
+from gapless.audit.continuity import Cliff
+from gapless.audit.coverage import Hole
 from gapless.errors import DataError, UsageError
 from gapless.explorer.items import shown_items
 from gapless.explorer.planes import Plane, planes_of
@@ -270,11 +272,15 @@ def test_rows_of_the_findings_are_rows_of_the_shown_items(audited, digits_study,
     assert len(set(rows.tolist())) == 300
     assert rows.max() > 900  # not the first ones: files are often sorted
     judged = _Judged.of(digits_study[0].runs["ae"], shown, audit="quick", reference="moments", seed=0)
-    found, card = judged.findings(), judged.card.to_dict()
-    assert found["holes"]
-    for kind in ("holes", "cliffs"):
-        for place, wanted in zip(found[kind], [w for w in card[kind] if w.get("jump", True)], strict=True):
-            assert place["nearest"] == [rows[row] for row in wanted["nearest"][:2]]
+    hole = Hole(0.1, 0.05, 0.2, 0.0, np.zeros(2), np.array([299, 7, 9]))
+    cliff = Cliff(np.zeros(2), np.ones(2), 1.0, 1e-5, jump=True)
+    slope = replace(cliff, jump=False)
+    card = replace(judged.card, holes=(hole,), cliffs=(slope, cliff))
+    found = replace(judged, card=card).findings()
+    assert found["holes"][0]["nearest"] == [rows[299], rows[7]]
+    assert [place["number"] for place in found["cliffs"]] == [1]  # a slope is no cliff
+    assert found["cliffs"][0]["place"] == [0.5, 0.5]
+    assert found["cliffs"][0]["nearest"] == [rows[row] for row in card.to_dict()["cliffs"][1]["nearest"]]
 
 
 def test_few_held_out_items_are_judged_with_the_others(digits_study):

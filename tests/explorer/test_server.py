@@ -150,6 +150,7 @@ def started(*words):
     return subprocess.Popen(command(*words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
 
+@pytest.mark.slow
 def test_the_command_serves_and_ctrl_c_ends_it(digits_study):
     import http.client
     import signal
