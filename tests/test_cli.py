@@ -178,6 +178,7 @@ def test_compare_gives_the_three_and_one_report(tmp_path):
     ]  # fmt: skip
     assert json.loads((tmp_path / "r" / "study.json").read_text())["models"] == told["models"]
     assert sorted(os.listdir(tmp_path)) == ["r"]
+    assert json.loads((tmp_path / "r" / "plan.json").read_text())["settings"]["latent"] == 2  # whatever else was asked
     again = gapless("compare", "digits", "-o", "r", *words, cwd=tmp_path)
     assert again.returncode == 0
     assert "a finished study is here" in again.stderr

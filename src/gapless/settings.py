@@ -7,7 +7,7 @@ from typing import Any
 from gapless.errors import UsageError
 from gapless.schedules import RATES, Ramp
 
-__all__ = ["KL_OPTIONS", "OPTIMIZERS", "PRECISIONS", "Settings"]
+__all__ = ["KL_OPTIONS", "OPTIMIZERS", "PRECISIONS", "PlaneSettings", "Settings"]
 
 OPTIMIZERS = ("adam", "adamw", "muon")
 PRECISIONS = ("float32", "bf16")
@@ -128,3 +128,10 @@ class Settings:
     def to_dict(self) -> dict[str, Any]:
         """Plain data, fit for JSON."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlaneSettings(Settings):
+    """The same, with two latent features unless asked otherwise: a study is looked at in the plane."""
+
+    latent: int = 2

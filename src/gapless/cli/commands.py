@@ -8,7 +8,7 @@ from cyclopts import App, Parameter
 
 import gapless
 from gapless.cli.options import Keeping, Reading
-from gapless.settings import Settings
+from gapless.settings import PlaneSettings, Settings
 
 __all__ = ["app"]
 
@@ -61,7 +61,7 @@ def compare(
     json: bool = False,
     keeping: Annotated[Keeping, Shared] = Keeping(),  # noqa: B008 - frozen
     reading: Annotated[Reading, Shared] = Reading(),  # noqa: B008 - frozen
-    settings: Annotated[Settings, Shared] = Settings(latent=2),  # noqa: B008 - frozen
+    settings: Annotated[PlaneSettings, Shared] = PlaneSettings(),  # noqa: B008 - frozen
 ) -> None:
     """Train AE, KL-only and VAE with the same networks, seed and budget; write a report that shows them side by side.
 
