@@ -12,6 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+COMMANDS = (
+    "audit", "compare", "decode", "demo", "doctor", "encode", "explore", "inspect", "interpolate", "recipes",
+    "reconstruct", "sample", "shards", "train", "verify",
+)  # fmt: skip
 GAPLESS = Path(sys.executable).with_name("gapless")
 
 
@@ -58,7 +62,7 @@ def place(tmp_path_factory):
 def test_help_is_fast_and_loads_no_torch(tmp_path):
     done = gapless("--help", cwd=tmp_path)
     assert done.returncode == 0
-    for command in ("train", "compare", "demo", "sample", "encode", "decode", "reconstruct", "interpolate", "inspect"):
+    for command in COMMANDS:
         assert f" {command} " in done.stdout
     code = "import sys; from gapless.cli import main\ntry: main(sys.argv[1:])\nexcept SystemExit: pass\n"
     code += "print([m for m in ('torch', 'numpy', 'sklearn', 'matplotlib', 'pandas', 'pydantic') if m in sys.modules])"
@@ -78,7 +82,7 @@ def test_help_takes_less_than_a_third_of_a_second(tmp_path):
 
 
 def test_every_command_explains_itself(tmp_path):
-    for command in ("train", "compare", "demo", "sample", "encode", "decode", "reconstruct", "interpolate", "inspect"):
+    for command in COMMANDS:
         done = gapless(command, "--help", cwd=tmp_path)
         assert done.returncode == 0
         assert "--json" in done.stdout
