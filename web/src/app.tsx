@@ -18,7 +18,7 @@ export function App() {
   const Shown = TABS[state.tab.value];
   useEffect(() => page(), []);
   return (
-    <div class="page" style={{ "--panels": latents.length }}>
+    <div class="page" data-panels={latents.length} style={{ "--panels": latents.length }}>
       <a class="skip" href="#maps" onClick={(event) => { event.preventDefault(); document.querySelector<HTMLElement>(".map")?.focus(); }}>{t("app.skip")}</a>
       <Top />
       <main id="maps" class="stage">

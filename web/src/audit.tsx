@@ -70,7 +70,7 @@ export function Audit() {
             {t(`measure.${name}` as Key)}
             {(k === 0 || LEGS[name] !== LEGS[MEASURES[k - 1]]) && <small>{t(`leg.${LEGS[name]}` as Key)}</small>}
           </div>
-          {latents.map((one) => <div role="cell"><span class="phone-title">{one.panel.title}</span>{one.panel.card ? <Cell name={name} measure={one.panel.card[name] as Measure} /> : "–"}</div>)}
+          {latents.map((one) => <div role="cell"><span class="phone-title">{one.panel.title}</span>{one.panel.card ? <Cell name={name} measure={one.panel.card[name] as Measure} power={one.panel.card.sensitivity.value ?? 0} /> : "–"}</div>)}
         </div>
       ))}
       <div class="row leg" role="row">
@@ -81,9 +81,12 @@ export function Audit() {
   );
 }
 
-function Cell({ name, measure }: { name: string; measure: Measure }) {
+/** Under this sensitivity data-like draws have no say, as in the verdict. */
+const POWER = 0.5;
+
+function Cell({ name, measure, power }: { name: string; measure: Measure; power: number }) {
   if (measure.value === null || measure.low === null || measure.high === null) return <span class="faint" title={measure.reading}>{t("audit.na")}</span>;
-  const { value, low, high, n } = measure, level = levelOf(name, measure), percent = (x: number) => `${100 * Math.max(0, Math.min(1, x))}%`;
+  const { value, low, high, n } = measure, mute = name === "data_like" && power < POWER, level = mute ? null : levelOf(name, measure), percent = (x: number) => `${100 * Math.max(0, Math.min(1, x))}%`;
   const says = t("audit.interval", { value: value.toFixed(3), low: low.toFixed(3), high: high.toFixed(3), n: n.toLocaleString() });
   return (
     <div class={`measure ${level ?? "none"}`} title={`${says}\n${measure.reading}`}>
@@ -93,7 +96,7 @@ function Cell({ name, measure }: { name: string; measure: Measure }) {
         <i class="dot" style={{ left: percent(value) }} />
       </span>
       <span class="range faint">{low.toFixed(2)}–{high.toFixed(2)}</span>
-      <span class="level">{level && <><span aria-hidden="true">{GLYPH[level]}</span> {t(`level.${level}`)}</>}</span>
+      <span class="level">{level && <><span aria-hidden="true">{GLYPH[level]}</span> {t(`level.${level}`)}</>}{mute && <span class="faint">{t("level.powerless")}</span>}</span>
       <span class="n faint">{t("audit.n", { n: n.toLocaleString() })}</span>
     </div>
   );

@@ -131,12 +131,16 @@ export async function openDecoder(makers: Makers, panel: ScenePanel, index: numb
   return lattice(makers, panel);
 }
 
+/** Longest that the cursor waits for a piece of a film strip. */
+const PIECE_MS = 25;
+
 async function browser(makers: Makers, panel: ScenePanel, index: number, name: string): Promise<Decode> {
   const { input = "z", output = "x" } = panel.decoder, runtime = makers.runtime();
+  const together = Math.max(1, Math.min(64, Math.floor(PIECE_MS / Math.max(0.01, panel.decoder.milliseconds ?? 1))));
   await runtime.load(index, await makers.source.packed(name), { input, output });
   return {
     rung: "onnx",
-    run: (z, count, urgent = false) => inPieces(z, count, urgent ? count : 32, (part, many) => runtime.run(index, part, many, urgent)),
+    run: (z, count, urgent = false) => inPieces(z, count, urgent ? count : together, (part, many) => runtime.run(index, part, many, urgent)),
   };
 }
 

@@ -69,6 +69,11 @@ export function drawGaps({ pen, frame: f, dark }: Sheet, latent: Latent, scratch
   draft.drawImage(gapMask(grid, side), left, top, right - left, bottom - top);
   pen.drawImage(scratch, 0, 0);
   const [r, g, b] = dark ? WARM.dark : WARM.light;
+  pen.strokeStyle = `rgb(${r} ${g} ${b} / 0.35)`; // beyond this frame nothing was scored
+  pen.lineWidth = ratio;
+  pen.setLineDash([2 * ratio, 4 * ratio]);
+  pen.strokeRect(left, top, right - left, bottom - top);
+  pen.setLineDash([]);
   pen.strokeStyle = `rgb(${r} ${g} ${b} / 0.75)`;
   pen.lineWidth = 1.1 * ratio;
   lines(pen, f, contour(grid, side, side, 1), (i, j) => [-half + i * cell, -half + j * cell]);
