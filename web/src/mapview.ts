@@ -167,7 +167,7 @@ export class MapView {
     const under = this.clear("under"), over = this.clear("over"), low = { pen: under, frame: f, ink, dark }, high = { pen: over, frame: f, ink, dark };
     if (show.grid) this.decodedGrid(under, f, view);
     if (show.gap) draw.drawGaps(low, latent, this.scratch, ratio);
-    if (show.prior) draw.drawPrior(low, latent, ratio);
+    if (show.prior) draw.drawPrior(high, latent, ratio);
     if (show.ellipses) draw.drawEllipses(high, latent, state.labels.value, this.projected, this.moving ? 600 : 4000);
     if (show.names && state.colorBy.value === "label" && (show.points || show.density)) draw.drawNames(high, this.middles, labelName, ratio);
     if (show.findings) draw.drawFindings(high, latent, ratio);

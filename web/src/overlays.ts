@@ -103,13 +103,28 @@ export function drawPrior({ pen, frame: f, ink }: Sheet, latent: Latent, ratio: 
 function ringsOf(pen: Pen, f: Frame, plane: Plane, ratio: number): void {
   const [a, b] = toPlane(plane, new Float64Array(plane.origin.length)), [x, y] = px(f, a, b);
   for (const sigma of [1, 2, 3]) {
-    pen.setLineDash(sigma === 1 ? [] : sigma === 2 ? [5 * ratio, 3 * ratio] : [1.5 * ratio, 3 * ratio]);
-    pen.lineWidth = 1 * ratio;
     pen.beginPath();
     pen.arc(x, y, sigma * f.sx, 0, 2 * Math.PI);
-    pen.stroke();
+    twice(pen, DASHES[sigma - 1], ratio);
     halo(pen, `${sigma}σ`, x + sigma * f.sx * Math.SQRT1_2, y - sigma * f.sx * Math.SQRT1_2, ratio);
   }
+}
+
+/** Solid, dashed, dotted: 1, 2 and 3 sigma. */
+const DASHES = [[], [5, 3], [1.5, 3]];
+
+/** A line that is seen over points and over paper alike. */
+function twice(pen: Pen, dash: number[], ratio: number): void {
+  const color = pen.strokeStyle;
+  for (const [width, ink, alpha] of [[3, getHalo(), 0.65], [1.2, color, 1]] as const) {
+    pen.setLineDash(width > 2 ? [] : dash.map((one) => one * ratio));
+    pen.lineWidth = width * ratio;
+    pen.strokeStyle = ink;
+    pen.globalAlpha = alpha;
+    pen.stroke();
+  }
+  pen.strokeStyle = color;
+  pen.globalAlpha = 1;
 }
 
 const priorLines = new WeakMap<Plane, { half: number; side: number; parts: number[][] }>();
@@ -127,7 +142,8 @@ function drawnPrior(pen: Pen, f: Frame, latent: Latent, ratio: number): void {
   }
   const { half, side, parts } = known, cell = (2 * half) / side;
   parts.forEach((part, k) => {
-    pen.setLineDash([[], [5 * ratio, 3 * ratio], [1.5 * ratio, 3 * ratio]][k]);
+    pen.setLineDash(DASHES[k].map((one) => one * ratio));
+    pen.lineWidth = 1.2 * ratio;
     lines(pen, f, part, (i, j) => [-half + (i + 0.5) * cell, half - (j + 0.5) * cell]);
   });
 }
