@@ -148,12 +148,16 @@ export function codeWords(z: ArrayLike<number>, most = 4): string {
   return `(${shown.join(", ")}${z.length > most ? ", \u2026" : ""})`;
 }
 
+/** A gap of the outputs may lie this near to a code: then it is not told as a distance. */
+const NEAR = 0.3;
+
 /** "between 3 and 8; no data within 2.1 sigma": a place in words. */
 export function placeWords(reading: Reading): string {
   const [first, second] = reading.labels.map(labelName);
   const where = second !== undefined ? t("place.between", { first, second }) : first !== undefined ? t("place.among", { first }) : "";
-  const how = reading.standing === "gap" ? "place.far" : reading.standing === "edge" ? "place.edge" : "place.data";
-  const fine = reading.sigma < 0.1 ? 100 : 10, bound = reading.standing === "gap" ? Math.floor(reading.sigma * fine) : Math.max(1, Math.ceil(reading.sigma * fine));
+  const { standing, sigma } = reading, fine = sigma < 0.1 ? 100 : 10;
+  const far = standing === "gap" && sigma >= NEAR, bound = far ? Math.floor(sigma * fine) : Math.max(1, Math.ceil(sigma * fine));
+  const how = far ? "place.far" : standing === "gap" ? "place.unlike" : standing === "edge" ? "place.edge" : "place.data";
   const data = t(how, { sigma: number(bound / fine, fine === 100 ? 2 : 1) });
   return where ? t("place.both", { where, data }) : data;
 }
