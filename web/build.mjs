@@ -17,7 +17,10 @@ const runtimeWithoutUrls = {
   transform(code, id) {
     if (!id.includes("onnxruntime-web")) return null;
     const address = /new URL\("ort-wasm-simd-threaded\.wasm",import\.meta\.url\)/g;
-    return { code: code.replace(address, 'new URL("about:blank#runtime")').replaceAll("import.meta.url", "(void 0)"), map: null };
+    return {
+      code: code.replace(address, 'new URL("about:blank#runtime")').replaceAll("import.meta.url", "(void 0)"),
+      map: null,
+    };
   },
 };
 
@@ -36,10 +39,19 @@ const classicWorkers = {
 
 async function bundle(entry) {
   const made = await build({
-    configFile: false, root: here, logLevel: "warn", plugins: [runtimeWithoutUrls, classicWorkers],
-    esbuild: { jsx: "automatic", jsxImportSource: "preact" }, publicDir: false,
+    configFile: false,
+    root: here,
+    logLevel: "warn",
+    plugins: [runtimeWithoutUrls, classicWorkers],
+    esbuild: { jsx: "automatic", jsxImportSource: "preact" },
+    publicDir: false,
     build: {
-      write: false, target: "es2022", modulePreload: false, assetsInlineLimit: 0, cssCodeSplit: false, reportCompressedSize: false,
+      write: false,
+      target: "es2022",
+      modulePreload: false,
+      assetsInlineLimit: 0,
+      cssCodeSplit: false,
+      reportCompressedSize: false,
       rollupOptions: { input: entry, output: { format: "iife", inlineDynamicImports: true } },
     },
   });
@@ -51,12 +63,20 @@ async function script(entry) {
 }
 
 const parts = await bundle(resolve(here, "src/main.tsx"));
-const code = parts.find((part) => part.type === "chunk").code.replaceAll("</script", "<\\/script").replaceAll("<!--", "<\\!--");
-const style = parts.filter((part) => part.fileName.endsWith(".css")).map((part) => part.source).join("");
+const code = parts
+  .find((part) => part.type === "chunk")
+  .code.replaceAll("</script", "<\\/script")
+  .replaceAll("<!--", "<\\!--");
+const style = parts
+  .filter((part) => part.fileName.endsWith(".css"))
+  .map((part) => part.source)
+  .join("");
 const page = readFileSync(resolve(here, "index.html"), "utf8")
   .replace("/*STYLE*/", () => style)
   .replace("/*SCRIPT*/", () => code);
 mkdirSync(out, { recursive: true });
 writeFileSync(resolve(out, "explorer.html"), page);
 copyFileSync(WASM, resolve(out, "runtime.wasm"));
-console.log(`explorer.html ${(page.length / 1024).toFixed(0)} KiB, runtime.wasm ${(statSync(WASM).size / 2 ** 20).toFixed(1)} MiB in ${out}`);
+console.log(
+  `explorer.html ${(page.length / 1024).toFixed(0)} KiB, runtime.wasm ${(statSync(WASM).size / 2 ** 20).toFixed(1)} MiB in ${out}`,
+);

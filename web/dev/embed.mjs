@@ -6,12 +6,17 @@ import { gzipSync } from "node:zlib";
 
 const [folder, target] = process.argv.slice(2);
 const built = resolve(dirname(fileURLToPath(import.meta.url)), "../../src/gapless/explorer/static");
-const escape = (text) => text.replaceAll("<", "\\u003c").replaceAll("\u2028", "\\u2028").replaceAll("\u2029", "\\u2029");
+const escape = (text) =>
+  text.replaceAll("<", "\\u003c").replaceAll("\u2028", "\\u2028").replaceAll("\u2029", "\\u2029");
 const blob = (name, bytes) =>
   `<script type="application/octet-stream" data-name="${name}" data-encoding="gzip">${gzipSync(bytes, { level: 9 }).toString("base64")}</script>`;
 
-const parts = [`<script type="application/json" id="scene">${escape(readFileSync(`${folder}/scene.json`, "utf8"))}</script>`];
-for (const file of readdirSync(folder).filter((name) => name.endsWith(".bin")).sort())
+const parts = [
+  `<script type="application/json" id="scene">${escape(readFileSync(`${folder}/scene.json`, "utf8"))}</script>`,
+];
+for (const file of readdirSync(folder)
+  .filter((name) => name.endsWith(".bin"))
+  .sort())
   parts.push(blob(file.slice(0, -4), readFileSync(`${folder}/${file}`)));
 parts.push(blob("runtime.wasm", readFileSync(`${built}/runtime.wasm`)));
 const page = readFileSync(`${built}/explorer.html`, "utf8");

@@ -8,7 +8,12 @@ import { sizeOf } from "./scene";
 import { heldOut, stored } from "./state";
 import type { ColorBy } from "./state";
 
-export interface Middle { label: number; a: number; b: number; count: number }
+export interface Middle {
+  label: number;
+  a: number;
+  b: number;
+  count: number;
+}
 
 /** The colour of every item, by what was chosen. */
 export function colorsFor(latent: Latent, by: ColorBy, labels: Int16Array | null, dark: boolean): Colors {
@@ -22,15 +27,19 @@ export function colorsFor(latent: Latent, by: ColorBy, labels: Int16Array | null
 }
 
 function column(latent: Latent, k: number): Float32Array {
-  const size = sizeOf(latent.scene.event_shape), values = stored.value as Float32Array;
+  const size = sizeOf(latent.scene.event_shape),
+    values = stored.value as Float32Array;
   return Float32Array.from({ length: latent.count }, (_, i) => itemValues(latent.scene, values, i, size)[k]);
 }
 
 /** Half of how far items usually lie from the plane: there a point is still well seen. */
 export function usualOff(latent: Latent): number {
-  const plane = latent.plane.value, found: number[] = [], step = Math.max(1, Math.floor(latent.count / 500));
+  const plane = latent.plane.value,
+    found: number[] = [],
+    step = Math.max(1, Math.floor(latent.count / 500));
   for (let i = 0; i < latent.count; i += step) {
-    const z = latent.at(i), [a, b] = toPlane(plane, z);
+    const z = latent.at(i),
+      [a, b] = toPlane(plane, z);
     let square = 0;
     for (let k = 0; k < latent.d; k++) square += (z[k] - plane.origin[k]) ** 2;
     found.push(Math.sqrt(Math.max(0, square - a * a - b * b)));
@@ -41,13 +50,16 @@ export function usualOff(latent: Latent): number {
 
 /** Where the codes of each label lie: the medians on the plane, the largest label first. */
 export function middlesOf(projected: Float32Array, labels: Int16Array): Middle[] {
-  const step = Math.max(1, Math.floor(labels.length / 8000)), groups = new Map<number, [number[], number[]]>();
+  const step = Math.max(1, Math.floor(labels.length / 8000)),
+    groups = new Map<number, [number[], number[]]>();
   for (let i = 0; i < labels.length; i += step) {
     if (labels[i] < 0) continue;
-    const group = groups.get(labels[i]) ?? groups.set(labels[i], [[], []]).get(labels[i]) as [number[], number[]];
+    const group = groups.get(labels[i]) ?? (groups.set(labels[i], [[], []]).get(labels[i]) as [number[], number[]]);
     group[0].push(projected[2 * i]);
     group[1].push(projected[2 * i + 1]);
   }
   const median = (list: number[]) => list.sort((a, b) => a - b)[list.length >> 1];
-  return [...groups].map(([label, [a, b]]) => ({ label, count: a.length, a: median(a), b: median(b) })).sort((x, y) => y.count - x.count);
+  return [...groups]
+    .map(([label, [a, b]]) => ({ label, count: a.length, a: median(a), b: median(b) }))
+    .sort((x, y) => y.count - x.count);
 }

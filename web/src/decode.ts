@@ -33,11 +33,19 @@ export class Runtime {
   constructor(wasm: Promise<Packed>) {
     this.worker.onmessage = (event: MessageEvent<FromDecoder>) => this.arrived(event.data);
     this.worker.onerror = (event) => this.waiting.forEach((one) => one.fail(new Error(event.message)));
-    wasm.then((packed) => this.worker.postMessage({ type: "runtime", wasm: packed } satisfies ToDecoder, packed instanceof ArrayBuffer ? [packed] : []));
+    wasm.then((packed) =>
+      this.worker.postMessage(
+        { type: "runtime", wasm: packed } satisfies ToDecoder,
+        packed instanceof ArrayBuffer ? [packed] : [],
+      ),
+    );
   }
 
   load(panel: number, model: Packed, names: { input: string; output: string }): Promise<unknown> {
-    return this.ask((id) => ({ type: "model", id, panel, model, ...names }), model instanceof ArrayBuffer ? [model] : []);
+    return this.ask(
+      (id) => ({ type: "model", id, panel, model, ...names }),
+      model instanceof ArrayBuffer ? [model] : [],
+    );
   }
 
   run(panel: number, z: Float32Array, count: number, urgent: boolean): Promise<Float32Array> {
@@ -69,7 +77,8 @@ export class Wire {
   constructor(private readonly token: string) {}
 
   async run(panel: number, z: Float32Array, count: number): Promise<Float32Array> {
-    const socket = await (this.socket ??= this.open()), id = this.next++;
+    const socket = await (this.socket ??= this.open()),
+      id = this.next++;
     const frame = new ArrayBuffer(12 + 4 * z.length);
     new Uint32Array(frame, 0, 3).set([id, panel, count]);
     new Float32Array(frame, 12).set(z);
@@ -111,14 +120,24 @@ export class Wire {
 
 /** The nearest picture of a lattice on a plane, -half to half, rows upwards. */
 export function latticeValues(
-  lattice: ArrayLike<number>, side: number, size: number, half: number, a: number, b: number,
+  lattice: ArrayLike<number>,
+  side: number,
+  size: number,
+  half: number,
+  a: number,
+  b: number,
 ): ArrayLike<number> {
   const place = (t: number) => Math.min(side - 1, Math.max(0, Math.round(((t / half + 1) / 2) * (side - 1))));
   const at = (place(b) * side + place(a)) * size;
   return Array.prototype.slice.call(lattice, at, at + size) as number[];
 }
 
-export interface Makers { source: Source; runtime: () => Runtime; wire: () => Wire; scenePlane: (panel: ScenePanel, index: number) => Plane }
+export interface Makers {
+  source: Source;
+  runtime: () => Runtime;
+  wire: () => Wire;
+  scenePlane: (panel: ScenePanel, index: number) => Plane;
+}
 
 /** The decoder of one panel, on the rung chosen at export. */
 export async function openDecoder(makers: Makers, panel: ScenePanel, index: number): Promise<Decode> {
@@ -126,7 +145,11 @@ export async function openDecoder(makers: Makers, panel: ScenePanel, index: numb
   if (decoder.rung === "onnx" && decoder.onnx) return browser(makers, panel, index, decoder.onnx);
   if (decoder.rung === "server") {
     const wire = makers.wire();
-    return { rung: "server", run: (z, count) => inPieces(z, count, Math.min(256, decoder.most ?? 256), (part, many) => wire.run(index, part, many)) };
+    return {
+      rung: "server",
+      run: (z, count) =>
+        inPieces(z, count, Math.min(256, decoder.most ?? 256), (part, many) => wire.run(index, part, many)),
+    };
   }
   return lattice(makers, panel);
 }
@@ -135,24 +158,29 @@ export async function openDecoder(makers: Makers, panel: ScenePanel, index: numb
 const PIECE_MS = 25;
 
 async function browser(makers: Makers, panel: ScenePanel, index: number, name: string): Promise<Decode> {
-  const { input = "z", output = "x" } = panel.decoder, runtime = makers.runtime();
+  const { input = "z", output = "x" } = panel.decoder,
+    runtime = makers.runtime();
   const together = Math.max(1, Math.min(64, Math.floor(PIECE_MS / Math.max(0.01, panel.decoder.milliseconds ?? 1))));
   await runtime.load(index, await makers.source.packed(name), { input, output });
   return {
     rung: "onnx",
-    run: (z, count, urgent = false) => inPieces(z, count, urgent ? count : together, (part, many) => runtime.run(index, part, many, urgent)),
+    run: (z, count, urgent = false) =>
+      inPieces(z, count, urgent ? count : together, (part, many) => runtime.run(index, part, many, urgent)),
   };
 }
 
 async function lattice({ source, scenePlane }: Makers, panel: ScenePanel): Promise<Decode> {
-  const { side = 2, values = "", plane = 0 } = panel.decoder, size = sizeOf(source.scene.event_shape);
-  const bytes = await source.bytes(values), frame = scenePlane(panel, plane);
+  const { side = 2, values = "", plane = 0 } = panel.decoder,
+    size = sizeOf(source.scene.event_shape);
+  const bytes = await source.bytes(values),
+    frame = scenePlane(panel, plane);
   const pictures = source.scene.kind === "image" ? new Uint8Array(bytes) : new Float32Array(bytes);
   const unit = valueOf(source.scene);
   return {
     rung: "lattice",
     async run(z, count) {
-      const out = new Float32Array(count * size), d = panel.latent;
+      const out = new Float32Array(count * size),
+        d = panel.latent;
       for (let i = 0; i < count; i++) {
         const [a, b] = toPlane(frame, z.subarray(i * d, (i + 1) * d));
         out.set(Float32Array.from(latticeValues(pictures, side, size, frame.half, a, b), unit), i * size);
@@ -163,16 +191,23 @@ async function lattice({ source, scenePlane }: Makers, panel: ScenePanel): Promi
 }
 
 async function inPieces(
-  z: Float32Array, count: number, most: number, run: (z: Float32Array, count: number) => Promise<Float32Array>,
+  z: Float32Array,
+  count: number,
+  most: number,
+  run: (z: Float32Array, count: number) => Promise<Float32Array>,
 ): Promise<Float32Array> {
   if (count <= most) return run(z, count);
-  const d = z.length / count, parts: Float32Array[] = [];
+  const d = z.length / count,
+    parts: Float32Array[] = [];
   for (let at = 0; at < count; at += most) {
     const many = Math.min(most, count - at);
     parts.push(await run(z.slice(at * d, (at + many) * d), many));
   }
   const out = new Float32Array(parts.reduce((all, part) => all + part.length, 0));
   let at = 0;
-  for (const part of parts) { out.set(part, at); at += part.length; }
+  for (const part of parts) {
+    out.set(part, at);
+    at += part.length;
+  }
   return out;
 }

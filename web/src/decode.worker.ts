@@ -7,14 +7,24 @@ export type ToDecoder =
   | { type: "runtime"; wasm: Packed }
   | { type: "model"; id: number; panel: number; model: Packed; input: string; output: string }
   | { type: "decode"; id: number; panel: number; z: Float32Array; count: number; urgent: boolean };
-export interface FromDecoder { id: number; values?: Float32Array; error?: string }
+export interface FromDecoder {
+  id: number;
+  values?: Float32Array;
+  error?: string;
+}
 
-interface Loaded { session: ort.InferenceSession; input: string; output: string }
+interface Loaded {
+  session: ort.InferenceSession;
+  input: string;
+  output: string;
+}
 type Job = Exclude<ToDecoder, { type: "runtime" }>;
 
 const models = new Map<number, Loaded>();
-const urgent: Job[] = [], patient: Job[] = [];
-let started = false, busy = false;
+const urgent: Job[] = [],
+  patient: Job[] = [];
+let started = false,
+  busy = false;
 
 function answer(message: FromDecoder): void {
   postMessage(message, message.values ? { transfer: [message.values.buffer as ArrayBuffer] } : undefined);
@@ -22,7 +32,9 @@ function answer(message: FromDecoder): void {
 
 async function work(job: Job): Promise<void> {
   if (job.type === "model") {
-    const session = await ort.InferenceSession.create(new Uint8Array(await unpack(job.model)), { executionProviders: ["wasm"] });
+    const session = await ort.InferenceSession.create(new Uint8Array(await unpack(job.model)), {
+      executionProviders: ["wasm"],
+    });
     models.set(job.panel, { session, input: job.input, output: job.output });
     return answer({ id: job.id });
   }
@@ -41,7 +53,11 @@ async function drain(): Promise<void> {
   for (let job = urgent.shift() ?? patient.shift(); job; job = urgent.shift() ?? patient.shift()) {
     const { id } = job;
     await work(job).catch((error: unknown) => answer({ id, error: String(error) }));
-    if (!urgent.length) await new Promise<void>((go) => { channel.port1.onmessage = () => go(); channel.port2.postMessage(0); }); // let messages in
+    if (!urgent.length)
+      await new Promise<void>((go) => {
+        channel.port1.onmessage = () => go();
+        channel.port2.postMessage(0);
+      }); // let messages in
   }
   busy = false;
 }

@@ -1,7 +1,10 @@
 // What is known of a place: its prior density, the audit's gap score, the nearest codes in sigma of the reference law.
 import { norm } from "./planes";
 
-export interface Law { mean: number[]; whiten: number[][] }
+export interface Law {
+  mean: number[];
+  whiten: number[][];
+}
 
 /** w = whiten (z - mean); without a law, the codes themselves. */
 export function whitened(law: Law | null, z: ArrayLike<number>): Float32Array {
@@ -15,8 +18,11 @@ export function whitened(law: Law | null, z: ArrayLike<number>): Float32Array {
 
 export function whitenAll(law: Law | null, loc: Float32Array, d: number): { codes: Float32Array; rank: number } {
   if (!law) return { codes: loc, rank: d };
-  const n = loc.length / d, rank = law.whiten.length, codes = new Float32Array(n * rank);
-  const mean = Float64Array.from(law.mean), rows = law.whiten.map((row) => Float64Array.from(row));
+  const n = loc.length / d,
+    rank = law.whiten.length,
+    codes = new Float32Array(n * rank);
+  const mean = Float64Array.from(law.mean),
+    rows = law.whiten.map((row) => Float64Array.from(row));
   for (let i = 0; i < n; i++)
     for (let r = 0; r < rank; r++) {
       let sum = 0;
@@ -26,11 +32,16 @@ export function whitenAll(law: Law | null, loc: Float32Array, d: number): { code
   return { codes, rank };
 }
 
-export interface Near { items: number[]; distances: number[] }
+export interface Near {
+  items: number[];
+  distances: number[];
+}
 
 /** The k nearest codes, the nearest first; distances in sigma. `codes` are whitened, `w` too. */
 export function nearest(codes: Float32Array, rank: number, w: ArrayLike<number>, k: number, skip = -1): Near {
-  const n = rank ? codes.length / rank : 0, items: number[] = [], squares: number[] = [];
+  const n = rank ? codes.length / rank : 0,
+    items: number[] = [],
+    squares: number[] = [];
   let worst = Infinity;
   for (let i = 0; i < n; i++) {
     let square = 0;
@@ -58,7 +69,8 @@ export const logStandardNormal = (z: ArrayLike<number>): number =>
 
 /** log of a Gaussian kernel estimate from draws (Scott's width), for priors that are known by their samples. */
 export function logKernel(draws: Float32Array, d: number, z: ArrayLike<number>, most = 2000): number {
-  const m = Math.min(draws.length / d, most), width = Math.pow(m, -1 / (d + 4));
+  const m = Math.min(draws.length / d, most),
+    width = Math.pow(m, -1 / (d + 4));
   const spread = spreads(draws, d, m).map((one) => Math.max(1e-6, one * width));
   const parts = new Float64Array(m);
   let top = -Infinity;
@@ -70,7 +82,9 @@ export function logKernel(draws: Float32Array, d: number, z: ArrayLike<number>, 
   }
   let sum = 0;
   for (const part of parts) sum += Math.exp(part - top);
-  return top + Math.log(sum / m) - 0.5 * d * Math.log(2 * Math.PI) - spread.reduce((all, one) => all + Math.log(one), 0);
+  return (
+    top + Math.log(sum / m) - 0.5 * d * Math.log(2 * Math.PI) - spread.reduce((all, one) => all + Math.log(one), 0)
+  );
 }
 
 const spreadOf = new WeakMap<Float32Array, Float64Array>();
@@ -80,7 +94,8 @@ function spreads(draws: Float32Array, d: number, m: number): Float64Array {
   if (known) return known;
   const found = new Float64Array(d);
   for (let k = 0; k < d; k++) {
-    let mean = 0, square = 0;
+    let mean = 0,
+      square = 0;
     for (let i = 0; i < m; i++) mean += draws[i * d + k] / m;
     for (let i = 0; i < m; i++) square += (draws[i * d + k] - mean) ** 2 / m;
     found[k] = Math.sqrt(square);
@@ -91,16 +106,22 @@ function spreads(draws: Float32Array, d: number, m: number): Float64Array {
 
 /** The gap score at (a, b) between the places of a grid from -half to half; null outside it. */
 export function gapScore(grid: Float32Array, side: number, half: number, a: number, b: number): number | null {
-  const x = ((a / half + 1) / 2) * (side - 1), y = ((b / half + 1) / 2) * (side - 1);
+  const x = ((a / half + 1) / 2) * (side - 1),
+    y = ((b / half + 1) / 2) * (side - 1);
   if (!(x >= 0 && y >= 0 && x <= side - 1 && y <= side - 1)) return null;
-  const i = Math.min(side - 2, Math.floor(x)), j = Math.min(side - 2, Math.floor(y)), p = x - i, q = y - j;
+  const i = Math.min(side - 2, Math.floor(x)),
+    j = Math.min(side - 2, Math.floor(y)),
+    p = x - i,
+    q = y - j;
   const at = (row: number, column: number) => grid[row * side + column];
   return (1 - q) * ((1 - p) * at(j, i) + p * at(j, i + 1)) + q * ((1 - p) * at(j + 1, i) + p * at(j + 1, i + 1));
 }
 
 /** How far most codes are from their nearest other; three times this is far from data. Large sets are judged by fewer codes. */
 export function usualDistance(codes: Float32Array, rank: number): number {
-  const n = rank ? codes.length / rank : 0, sample = Math.max(16, Math.min(200, 2e7 / Math.max(1, n))), step = Math.max(1, Math.floor(n / sample));
+  const n = rank ? codes.length / rank : 0,
+    sample = Math.max(16, Math.min(200, 2e7 / Math.max(1, n))),
+    step = Math.max(1, Math.floor(n / sample));
   const found: number[] = [];
   for (let i = 0; i < n; i += step)
     found.push(nearest(codes, rank, codes.subarray(i * rank, (i + 1) * rank), 1, i).distances[0] ?? 0);

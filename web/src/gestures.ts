@@ -6,7 +6,10 @@ import { fromPlane, toPlane } from "./planes";
 import type { View } from "./planes";
 import * as state from "./state";
 
-export interface Point { x: number; y: number }
+export interface Point {
+  x: number;
+  y: number;
+}
 
 /** Numbers of codes up to which a cursor may move more often than frames are drawn. */
 const RAW_MOST = 200_000;
@@ -19,7 +22,10 @@ export class Gestures {
   private drag: Point | null = null;
   private rawStamp = -1;
 
-  constructor(private readonly host: HTMLElement, private readonly map: MapView) {
+  constructor(
+    private readonly host: HTMLElement,
+    private readonly map: MapView,
+  ) {
     this.listen();
   }
 
@@ -74,20 +80,32 @@ export class Gestures {
     const point = this.at(event);
     this.host.setPointerCapture(event.pointerId);
     this.pointers.set(event.pointerId, point);
-    this.pressed = { ...point, view: this.latent.view.value, moved: false, brush: state.mode.value === "brush" || event.shiftKey };
+    this.pressed = {
+      ...point,
+      view: this.latent.view.value,
+      moved: false,
+      brush: state.mode.value === "brush" || event.shiftKey,
+    };
     this.trail = state.mode.value === "path" ? [[point.x, point.y]] : [];
     state.active.value = this.latent.index;
   }
 
   private move(event: PointerEvent): void {
-    const point = this.at(event), before = this.pointers.get(event.pointerId);
+    const point = this.at(event),
+      before = this.pointers.get(event.pointerId);
     if (this.pointers.size === 2 && before) return this.pinch(event.pointerId, point);
     if (before) this.pointers.set(event.pointerId, point);
     const { pressed } = this;
     if (pressed && Math.hypot(point.x - pressed.x, point.y - pressed.y) > 4) pressed.moved = true;
-    if (pressed?.moved && pressed.brush) { this.drag = point; this.map.cursorSoon(); return; }
-    if (pressed && state.mode.value === "path") { this.trail.push([point.x, point.y]); this.map.cursorSoon(); }
-    else if (pressed?.moved && event.pointerType === "mouse") return this.pan(point);
+    if (pressed?.moved && pressed.brush) {
+      this.drag = point;
+      this.map.cursorSoon();
+      return;
+    }
+    if (pressed && state.mode.value === "path") {
+      this.trail.push([point.x, point.y]);
+      this.map.cursorSoon();
+    } else if (pressed?.moved && event.pointerType === "mouse") return this.pan(point);
     if (event.timeStamp > this.rawStamp) this.decodeAt(point, event.timeStamp);
   }
 
@@ -98,24 +116,30 @@ export class Gestures {
   private pan(point: Point): void {
     const { pressed } = this;
     if (!pressed) return;
-    const scale = this.map.frameOf(pressed.view).sx / this.map.ratio, { cx, cy, half } = pressed.view;
+    const scale = this.map.frameOf(pressed.view).sx / this.map.ratio,
+      { cx, cy, half } = pressed.view;
     this.latent.view.value = { cx: cx - (point.x - pressed.x) / scale, cy: cy + (point.y - pressed.y) / scale, half };
   }
 
   private pinch(id: number, point: Point): void {
-    const other = [...this.pointers].find(([key]) => key !== id)?.[1], before = this.pointers.get(id);
+    const other = [...this.pointers].find(([key]) => key !== id)?.[1],
+      before = this.pointers.get(id);
     if (!other || !before) return;
-    const was = Math.hypot(before.x - other.x, before.y - other.y), is = Math.hypot(point.x - other.x, point.y - other.y);
+    const was = Math.hypot(before.x - other.x, before.y - other.y),
+      is = Math.hypot(point.x - other.x, point.y - other.y);
     this.pointers.set(id, point);
     if (this.pressed) this.pressed.moved = true;
-    const middle = { x: (point.x + other.x) / 2, y: (point.y + other.y) / 2 }, old = { x: (before.x + other.x) / 2, y: (before.y + other.y) / 2 };
-    const { cx, cy, half } = this.latent.view.value, scale = this.map.frameOf(this.latent.view.value).sx / this.map.ratio;
+    const middle = { x: (point.x + other.x) / 2, y: (point.y + other.y) / 2 },
+      old = { x: (before.x + other.x) / 2, y: (before.y + other.y) / 2 };
+    const { cx, cy, half } = this.latent.view.value,
+      scale = this.map.frameOf(this.latent.view.value).sx / this.map.ratio;
     this.latent.view.value = { cx: cx - (middle.x - old.x) / scale, cy: cy + (middle.y - old.y) / scale, half };
     if (was > 5 && is > 5) this.map.zoom(is / was, middle);
   }
 
   private up(event: PointerEvent): void {
-    const { pressed } = this, point = this.at(event);
+    const { pressed } = this,
+      point = this.at(event);
     this.pointers.delete(event.pointerId);
     if (!pressed || this.pointers.size) return;
     if (pressed.brush && pressed.moved) this.brush(pressed, point);
@@ -137,22 +161,35 @@ export class Gestures {
   }
 
   private extend(point: Point, drawn: boolean): void {
-    const plane = this.latent.plane.value, corners = this.latent.walk.value?.corners ?? [];
+    const plane = this.latent.plane.value,
+      corners = this.latent.walk.value?.corners ?? [];
     state.tab.value = "path";
     if (drawn && this.trail.length > 3) {
-      const free = thinned(this.trail, 7).map(([x, y]) => ({ z: fromPlane(plane, ...this.map.place({ x, y })), item: -1 }));
+      const free = thinned(this.trail, 7).map(([x, y]) => ({
+        z: fromPlane(plane, ...this.map.place({ x, y })),
+        item: -1,
+      }));
       return state.setCorners(this.latent, free);
     }
-    const item = this.map.hit(point), z = item >= 0 ? Float32Array.from(this.latent.at(item)) : fromPlane(plane, ...this.map.place(point));
+    const item = this.map.hit(point),
+      z = item >= 0 ? Float32Array.from(this.latent.at(item)) : fromPlane(plane, ...this.map.place(point));
     state.setCorners(this.latent, [...corners, { z, item }]);
   }
 
   private brush(from: Point, to: Point): void {
-    const [a, b] = this.map.place(from), [c, d] = this.map.place(to), { projected } = this.map, n = projected.length / 2, mask = new Uint8Array(n);
+    const [a, b] = this.map.place(from),
+      [c, d] = this.map.place(to),
+      { projected } = this.map,
+      n = projected.length / 2,
+      mask = new Uint8Array(n);
     let found = 0;
     for (let i = 0; i < n; i++) {
-      const x = projected[2 * i], y = projected[2 * i + 1];
-      if (x >= Math.min(a, c) && x <= Math.max(a, c) && y >= Math.min(b, d) && y <= Math.max(b, d)) { mask[i] = 1; found++; }
+      const x = projected[2 * i],
+        y = projected[2 * i + 1];
+      if (x >= Math.min(a, c) && x <= Math.max(a, c) && y >= Math.min(b, d) && y <= Math.max(b, d)) {
+        mask[i] = 1;
+        found++;
+      }
     }
     state.brushed.value = found ? mask : null;
   }
@@ -164,7 +201,12 @@ export class Gestures {
 
   private key(event: KeyboardEvent): void {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    const arrows: Record<string, [number, number]> = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
+    const arrows: Record<string, [number, number]> = {
+      ArrowLeft: [-1, 0],
+      ArrowRight: [1, 0],
+      ArrowUp: [0, 1],
+      ArrowDown: [0, -1],
+    };
     const arrow = arrows[event.key];
     if (arrow) this.arrow(...arrow, event.shiftKey);
     else if (event.key === "+" || event.key === "=") this.map.zoom(1.25);
@@ -180,8 +222,13 @@ export class Gestures {
   }
 
   private arrow(dx: number, dy: number, shift: boolean): void {
-    const { latent } = this, view = latent.view.value, step = view.half / 20;
-    if (shift) { latent.view.value = { ...view, cx: view.cx + 2 * step * dx, cy: view.cy + 2 * step * dy }; return; }
+    const { latent } = this,
+      view = latent.view.value,
+      step = view.half / 20;
+    if (shift) {
+      latent.view.value = { ...view, cx: view.cx + 2 * step * dx, cy: view.cy + 2 * step * dy };
+      return;
+    }
     if (state.item.value !== null && state.mode.value === "look") return this.walkItems(dx, dy);
     const [a, b] = latent.z.value ? toPlane(latent.plane.value, latent.z.value) : [view.cx, view.cy];
     state.moveCursor(latent, fromPlane(latent.plane.value, a + step * dx, b + step * dy));
@@ -189,25 +236,37 @@ export class Gestures {
 
   /** To the nearest item within 45 degrees of the arrow. */
   private walkItems(dx: number, dy: number): void {
-    const from = state.item.value as number, { projected } = this.map, x = projected[2 * from], y = projected[2 * from + 1];
-    let best = -1, least = Infinity;
+    const from = state.item.value as number,
+      { projected } = this.map,
+      x = projected[2 * from],
+      y = projected[2 * from + 1];
+    let best = -1,
+      least = Infinity;
     for (let i = 0; i < projected.length / 2; i++) {
-      const p = projected[2 * i] - x, q = projected[2 * i + 1] - y, along = p * dx + q * dy, off = Math.abs(p * dy - q * dx);
+      const p = projected[2 * i] - x,
+        q = projected[2 * i + 1] - y,
+        along = p * dx + q * dy,
+        off = Math.abs(p * dy - q * dx);
       if (along <= 1e-9 || off > along) continue;
       const far = along + 2 * off;
-      if (far < least) { least = far; best = i; }
+      if (far < least) {
+        least = far;
+        best = i;
+      }
     }
     if (best >= 0) state.chooseItem(best, this.latent);
   }
 
   private openNearest(): void {
-    const z = this.latent.z.value ?? fromPlane(this.latent.plane.value, this.latent.view.value.cx, this.latent.view.value.cy);
+    const z =
+      this.latent.z.value ?? fromPlane(this.latent.plane.value, this.latent.view.value.cx, this.latent.view.value.cy);
     const near = this.latent.near(z, 1).items[0];
     if (near !== undefined) state.chooseItem(near, this.latent);
   }
 
   private addCorner(): void {
-    const z = this.latent.z.value, corners = this.latent.walk.value?.corners ?? [];
+    const z = this.latent.z.value,
+      corners = this.latent.walk.value?.corners ?? [];
     if (!z) return;
     state.tab.value = "path";
     state.setCorners(this.latent, [...corners, { z, item: this.latent.gapAt(z) === null ? -1 : this.onItem(z) }]);

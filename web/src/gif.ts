@@ -21,18 +21,32 @@ function indexed(rgba: Uint8ClampedArray, grey: boolean): Uint8Array {
 
 /** LZW as GIF has it: codes of growing width, lowest bit first, in blocks of at most 255 bytes. */
 export function lzw(pixels: Uint8Array): number[] {
-  const bytes: number[] = [], clear = 256, end = 257;
-  let held = 0, bits = 0, width = 9, next = 258, words = new Map<number, number>();
+  const bytes: number[] = [],
+    clear = 256,
+    end = 257;
+  let held = 0,
+    bits = 0,
+    width = 9,
+    next = 258,
+    words = new Map<number, number>();
   const put = (code: number) => {
     held |= code << bits;
     bits += width;
-    while (bits >= 8) { bytes.push(held & 255); held >>>= 8; bits -= 8; }
+    while (bits >= 8) {
+      bytes.push(held & 255);
+      held >>>= 8;
+      bits -= 8;
+    }
   };
   put(clear);
   let prefix = pixels[0];
   for (let i = 1; i < pixels.length; i++) {
-    const word = prefix * 256 + pixels[i], known = words.get(word);
-    if (known !== undefined) { prefix = known; continue; }
+    const word = prefix * 256 + pixels[i],
+      known = words.get(word);
+    if (known !== undefined) {
+      prefix = known;
+      continue;
+    }
     put(prefix);
     if (next < 4096) {
       words.set(word, next);
@@ -52,17 +66,28 @@ export function lzw(pixels: Uint8Array): number[] {
 }
 
 /** Frames of one size (RGBA) as a looped GIF; `delay` in hundredths of a second. */
-export function gif(frames: Uint8ClampedArray[], width: number, height: number, delay: number): Uint8Array<ArrayBuffer> {
-  const grey = frames.every((frame) => frame.every((one, i) => i % 4 === 0 || i % 4 === 3 || one === frame[i - (i % 4)]));
-  const short = (value: number) => [value & 255, value >> 8], text = (word: string) => Array.from(word, (letter) => letter.charCodeAt(0));
+export function gif(
+  frames: Uint8ClampedArray[],
+  width: number,
+  height: number,
+  delay: number,
+): Uint8Array<ArrayBuffer> {
+  const grey = frames.every((frame) =>
+    frame.every((one, i) => i % 4 === 0 || i % 4 === 3 || one === frame[i - (i % 4)]),
+  );
+  const short = (value: number) => [value & 255, value >> 8],
+    text = (word: string) => Array.from(word, (letter) => letter.charCodeAt(0));
   const out: number[][] = [
-    text("GIF89a"), [...short(width), ...short(height), 0xf7, 0, 0], Array.from(table(grey)),
+    text("GIF89a"),
+    [...short(width), ...short(height), 0xf7, 0, 0],
+    Array.from(table(grey)),
     [0x21, 0xff, 11, ...text("NETSCAPE2.0"), 3, 1, 0, 0, 0],
   ];
   for (const frame of frames) {
     out.push([0x21, 0xf9, 4, 4, ...short(delay), 0, 0, 0x2c, 0, 0, 0, 0, ...short(width), ...short(height), 0, 8]);
     const packed = lzw(indexed(frame, grey));
-    for (let at = 0; at < packed.length; at += 255) out.push([Math.min(255, packed.length - at), ...packed.slice(at, at + 255)]);
+    for (let at = 0; at < packed.length; at += 255)
+      out.push([Math.min(255, packed.length - at), ...packed.slice(at, at + 255)]);
     out.push([0]);
   }
   out.push([0x3b]);

@@ -1,6 +1,16 @@
 // One panel: a model's codes, the plane and window shown, the cursor and what is decoded there.
 import { signal } from "@preact/signals";
-import { around, gapScore, logKernel, logStandardNormal, nearest, standing, usualDistance, whitenAll, whitened } from "./gap";
+import {
+  around,
+  gapScore,
+  logKernel,
+  logStandardNormal,
+  nearest,
+  standing,
+  usualDistance,
+  whitenAll,
+  whitened,
+} from "./gap";
 import type { Standing } from "./gap";
 import { LatestWins } from "./latest";
 import type { Decode } from "./decode";
@@ -11,7 +21,8 @@ import type { Scene, ScenePanel, Source } from "./scene";
 
 export interface Reading {
   z: Float32Array;
-  logPrior: number | null; approximate: boolean;
+  logPrior: number | null;
+  approximate: boolean;
   gap: number | null;
   sigma: number;
   standing: Standing;
@@ -20,10 +31,18 @@ export interface Reading {
 }
 
 /** A walk drawn on a panel: its corners, the items they stand on (-1 where free), and what was decoded along it. */
-export interface Walk { corners: { z: Float32Array; item: number }[]; codes: Code[]; outputs: Float32Array | null }
+export interface Walk {
+  corners: { z: Float32Array; item: number }[];
+  codes: Code[];
+  outputs: Float32Array | null;
+}
 
 /** One movement of the cursor, until every panel it moved has painted: when the page heard of it, when it happened. */
-export interface Move { heard: number; stamp: number; left: number }
+export interface Move {
+  heard: number;
+  stamp: number;
+  left: number;
+}
 
 const STALE_MS = 60;
 
@@ -51,11 +70,17 @@ export class Latent {
   private lateTimer = 0;
 
   constructor(
-    readonly scene: Scene, readonly panel: ScenePanel, readonly index: number,
-    readonly loc: Float32Array, readonly scale: Float32Array | null,
-    readonly error: Float32Array | null, readonly kl: Float32Array | null,
-    readonly draws: Float32Array | null, readonly gaps: (Float32Array | null)[],
-    private readonly labels: Int16Array | null, painted: (move: Move) => void,
+    readonly scene: Scene,
+    readonly panel: ScenePanel,
+    readonly index: number,
+    readonly loc: Float32Array,
+    readonly scale: Float32Array | null,
+    readonly error: Float32Array | null,
+    readonly kl: Float32Array | null,
+    readonly draws: Float32Array | null,
+    readonly gaps: (Float32Array | null)[],
+    private readonly labels: Int16Array | null,
+    painted: (move: Move) => void,
   ) {
     this.d = panel.latent;
     const white = whitenAll(panel.law, loc, this.d);
@@ -63,18 +88,30 @@ export class Latent {
     this.rank = white.rank;
     this.usual = usualDistance(this.codes, this.rank);
     this.planes = panel.planes.map((_, k) => this.scenePlane(k));
-    if (!this.planes.length) this.planes.push(axesPlane(new Float64Array(this.d), panel.order[0] ?? 0, panel.order[1] ?? this.d, 3.4));
+    if (!this.planes.length)
+      this.planes.push(axesPlane(new Float64Array(this.d), panel.order[0] ?? 0, panel.order[1] ?? this.d, 3.4));
     this.plane = signal<Plane>(this.planes[0]);
     this.view = signal<View>(this.home(this.planes[0]));
     this.latest = new LatestWins(
       ({ z }) => (this.decoder.value as Decode).run(Float32Array.from(z), 1, true),
       (values, { move }, stale) => this.decoded(values, move, stale, painted),
-      (error) => { this.failure.value = String(error); this.settled(); },
+      (error) => {
+        this.failure.value = String(error);
+        this.settled();
+      },
     );
   }
 
-  static async open(scene: Scene, panel: ScenePanel, index: number, source: Source, labels: Int16Array | null, painted: (move: Move) => void) {
-    const floats = async (name: string | null | undefined) => (name ? new Float32Array(await source.bytes(name)) : null);
+  static async open(
+    scene: Scene,
+    panel: ScenePanel,
+    index: number,
+    source: Source,
+    labels: Int16Array | null,
+    painted: (move: Move) => void,
+  ) {
+    const floats = async (name: string | null | undefined) =>
+      name ? new Float32Array(await source.bytes(name)) : null;
     const [loc, scale, error, kl] = await Promise.all([panel.loc, panel.scale, panel.error, panel.kl].map(floats));
     const draws = panel.prior.kind === "samples" ? await floats(panel.prior.draws) : null;
     const gaps = await Promise.all(panel.planes.map((plane) => floats(plane.gap)));
@@ -104,15 +141,25 @@ export class Latent {
     const axis = (x: number[]) => (x.filter((one) => one !== 0).length === 1 ? x.findIndex((one) => one === 1) : -1);
     const axes: [number, number] | null = axis(u) >= 0 && axis(v) >= 0 ? [axis(u), axis(v)] : null;
     return {
-      kind: "scene", name, half, axes, scene: k,
-      origin: Float64Array.from(origin), u: Float64Array.from(u), v: Float64Array.from(v),
+      kind: "scene",
+      name,
+      half,
+      axes,
+      scene: k,
+      origin: Float64Array.from(origin),
+      u: Float64Array.from(u),
+      v: Float64Array.from(v),
     };
   }
 
   /** The window that shows a whole plane: all of its codes, and the third ring. */
   home(plane: Plane): View {
     const far = reach(this.loc, this.d, plane); // the window of a scored plane ends where its gap map does, if that shows nearly all
-    return { cx: 0, cy: 0, half: plane.scene !== null && far < 1.5 * plane.half ? plane.half : Math.max(plane.half, far) };
+    return {
+      cx: 0,
+      cy: 0,
+      half: plane.scene !== null && far < 1.5 * plane.half ? plane.half : Math.max(plane.half, far),
+    };
   }
 
   show(plane: Plane, keepView = false): void {
@@ -124,7 +171,8 @@ export class Latent {
   gapGrid(): { grid: Float32Array; side: number; half: number } | null {
     const plane = this.plane.value;
     if (plane.scene === null) return null;
-    const grid = this.gaps[plane.scene], side = this.panel.planes[plane.scene].grid ?? 0;
+    const grid = this.gaps[plane.scene],
+      side = this.panel.planes[plane.scene].grid ?? 0;
     return grid && side > 1 ? { grid, side, half: plane.half } : null;
   }
 
@@ -151,17 +199,28 @@ export class Latent {
   }
 
   near(z: ArrayLike<number>, k: number, skip = -1) {
-    if (!this.rank) return { items: Array.from({ length: Math.min(k, this.count) }, (_, i) => i), distances: new Array<number>(k).fill(0) };
+    if (!this.rank)
+      return {
+        items: Array.from({ length: Math.min(k, this.count) }, (_, i) => i),
+        distances: new Array<number>(k).fill(0),
+      };
     return nearest(this.codes, this.rank, whitened(this.panel.law, z), k, skip);
   }
 
   /** Everything known of a place. */
   read(z: Float32Array): Reading {
-    const near = this.near(z, Math.min(24, this.count)), gap = this.gapAt(z), sigma = near.distances[0] ?? 0;
+    const near = this.near(z, Math.min(24, this.count)),
+      gap = this.gapAt(z),
+      sigma = near.distances[0] ?? 0;
     return {
-      z, gap, sigma, item: near.items[0] ?? -1,
-      logPrior: this.logPrior(z), approximate: this.draws !== null,
-      standing: standing(gap, sigma, this.usual), labels: around(this.labels, near.items),
+      z,
+      gap,
+      sigma,
+      item: near.items[0] ?? -1,
+      logPrior: this.logPrior(z),
+      approximate: this.draws !== null,
+      standing: standing(gap, sigma, this.usual),
+      labels: around(this.labels, near.items),
     };
   }
 
@@ -173,7 +232,8 @@ export class Latent {
   gapAt(z: ArrayLike<number>): number | null {
     const found = this.gapGrid();
     if (!found) return null;
-    const plane = this.plane.value, [a, b] = toPlane(plane, z);
+    const plane = this.plane.value,
+      [a, b] = toPlane(plane, z);
     let off = 0;
     for (let k = 0; k < this.d; k++) off += (z[k] - plane.origin[k] - a * plane.u[k] - b * plane.v[k]) ** 2;
     return off < 1e-6 ? gapScore(found.grid, found.side, found.half, a, b) : null;
@@ -181,26 +241,39 @@ export class Latent {
 
   /** The codes as a path follows them: steps in sigma are turned back by the rows of the whitening. */
   pathCodes(): Codes {
-    const { law } = this.panel, back = law ? pseudoInverse(law.whiten) : null;
+    const { law } = this.panel,
+      back = law ? pseudoInverse(law.whiten) : null;
     return {
-      values: this.codes, rank: this.rank,
+      values: this.codes,
+      rank: this.rank,
       whiten: (z) => whitened(law, z),
-      shift: (z, step) => z.map((one, k) => one + (back ? back[k].reduce((all, part, r) => all + part * step[r], 0) : step[k])),
+      shift: (z, step) =>
+        z.map((one, k) => one + (back ? back[k].reduce((all, part, r) => all + part * step[r], 0) : step[k])),
     };
   }
 }
 
 /** W^T (W W^T)^-1 by Gauss-Jordan; the rows of a whitening are independent. */
 export function pseudoInverse(rows: number[][]): number[][] {
-  const r = rows.length, d = rows[0]?.length ?? 0;
-  const work = rows.map((one, i) => [...rows.map((other) => one.reduce((all, x, k) => all + x * other[k], 0)), ...rows.map((_, j) => +(i === j))]);
+  const r = rows.length,
+    d = rows[0]?.length ?? 0;
+  const work = rows.map((one, i) => [
+    ...rows.map((other) => one.reduce((all, x, k) => all + x * other[k], 0)),
+    ...rows.map((_, j) => +(i === j)),
+  ]);
   for (let i = 0; i < r; i++) {
     let pivot = i;
     for (let j = i + 1; j < r; j++) if (Math.abs(work[j][i]) > Math.abs(work[pivot][i])) pivot = j;
     [work[i], work[pivot]] = [work[pivot], work[i]];
     const head = work[i][i] || 1e-12;
     work[i] = work[i].map((x) => x / head);
-    for (let j = 0; j < r; j++) if (j !== i) { const part = work[j][i]; work[j] = work[j].map((x, k) => x - part * work[i][k]); }
+    for (let j = 0; j < r; j++)
+      if (j !== i) {
+        const part = work[j][i];
+        work[j] = work[j].map((x, k) => x - part * work[i][k]);
+      }
   }
-  return Array.from({ length: d }, (_, k) => Array.from({ length: r }, (_, j) => rows.reduce((all, row, i) => all + row[k] * work[i][r + j], 0)));
+  return Array.from({ length: d }, (_, k) =>
+    Array.from({ length: r }, (_, j) => rows.reduce((all, row, i) => all + row[k] * work[i][r + j], 0)),
+  );
 }

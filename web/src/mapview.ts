@@ -22,7 +22,8 @@ import { painterOf } from "./renderers";
 import { sizeOf } from "./scene";
 import { leaves } from "./walking";
 
-const SETTLE_MS = 100, HIT = 11;
+const SETTLE_MS = 100,
+  HIT = 11;
 
 export class MapView {
   private readonly sheets: Record<"under" | "points" | "over" | "cursor", HTMLCanvasElement>;
@@ -42,7 +43,10 @@ export class MapView {
   private gridTimer = 0;
   private readonly gestures: Gestures;
 
-  constructor(private readonly host: HTMLElement, readonly latent: Latent) {
+  constructor(
+    private readonly host: HTMLElement,
+    readonly latent: Latent,
+  ) {
     const sheet = (name: string) => {
       const canvas = document.createElement("canvas");
       canvas.className = `sheet ${name}`;
@@ -67,7 +71,8 @@ export class MapView {
   }
 
   private start(): void {
-    const canvas = this.sheets.points.transferControlToOffscreen(), loc = Float32Array.from(this.latent.loc);
+    const canvas = this.sheets.points.transferControlToOffscreen(),
+      loc = Float32Array.from(this.latent.loc);
     this.tell({ type: "start", canvas, loc, count: this.latent.count, latent: this.latent.d }, [canvas, loc.buffer]);
     this.worker.onmessage = (event: MessageEvent<Painted>) => this.painted(event.data);
     const watch = new ResizeObserver(() => this.resize());
@@ -78,16 +83,37 @@ export class MapView {
   private watch(): void {
     const { latent } = this;
     const react = (work: () => void) => this.stop.push(effect(work));
-    react(() => { latent.plane.value; this.project(); });
+    react(() => {
+      latent.plane.value;
+      this.project();
+    });
     react(() => this.tell({ type: "colors", ...this.colors() }));
     react(() => this.tell({ type: "mask", mask: state.brushed.value }));
-    react(() => { latent.view.value; this.changed(true); });
     react(() => {
-      latent.plane.value; state.layers.value; state.colorBy.value; state.dark.value; state.brushed.value; latent.walk.value; language.value;
+      latent.view.value;
+      this.changed(true);
+    });
+    react(() => {
+      latent.plane.value;
+      state.layers.value;
+      state.colorBy.value;
+      state.dark.value;
+      state.brushed.value;
+      latent.walk.value;
+      language.value;
       latent.decoder.value;
       this.changed(false);
     });
-    react(() => { latent.z.value; state.hovered.value; state.item.value; state.picked.value; latent.view.value; latent.plane.value; state.dark.value; this.cursorSoon(); });
+    react(() => {
+      latent.z.value;
+      state.hovered.value;
+      state.item.value;
+      state.picked.value;
+      latent.view.value;
+      latent.plane.value;
+      state.dark.value;
+      this.cursorSoon();
+    });
   }
 
   private resize(): void {
@@ -110,14 +136,20 @@ export class MapView {
   }
 
   private colors(): Colors {
-    const { latent } = this, dark = state.dark.value, by = state.colorBy.value, labels = state.labels.value;
+    const { latent } = this,
+      dark = state.dark.value,
+      by = state.colorBy.value,
+      labels = state.labels.value;
     const colors = colorsFor(latent, by, labels, dark);
     latent.colorRange.value = colors.low === undefined ? null : [colors.low, colors.high ?? 1];
     return colors;
   }
 
   private project(): void {
-    const { latent } = this, plane = latent.plane.value, n = latent.count, labels = state.labels.value;
+    const { latent } = this,
+      plane = latent.plane.value,
+      n = latent.count,
+      labels = state.labels.value;
     const pull = latent.d > 2 ? usualOff(latent) : 0;
     this.tell({ type: "plane", origin: [...plane.origin], u: [...plane.u], v: [...plane.v], fade: pull });
     this.projected = new Float32Array(2 * n);
@@ -130,10 +162,18 @@ export class MapView {
     if (moving && this.sent) {
       this.moving = true;
       clearTimeout(this.settle);
-      this.settle = window.setTimeout(() => { this.moving = false; this.wanted = true; this.send(); }, SETTLE_MS);
+      this.settle = window.setTimeout(() => {
+        this.moving = false;
+        this.wanted = true;
+        this.send();
+      }, SETTLE_MS);
     }
     this.wanted = true;
-    if (!this.frameAt) this.frameAt = requestAnimationFrame(() => { this.frameAt = 0; this.send(); });
+    if (!this.frameAt)
+      this.frameAt = requestAnimationFrame(() => {
+        this.frameAt = 0;
+        this.send();
+      });
   }
 
   private send(): void {
@@ -141,10 +181,19 @@ export class MapView {
     this.busy = true;
     this.wanted = false;
     this.sent = this.latent.view.value;
-    const { width, height } = this.size, { points, density } = state.layers.value;
+    const { width, height } = this.size,
+      { points, density } = state.layers.value;
     this.latent.moving.value = this.moving;
     this.tell({
-      type: "draw", id: 0, view: this.sent, width, height, ratio: this.ratio, moving: this.moving, points, density,
+      type: "draw",
+      id: 0,
+      view: this.sent,
+      width,
+      height,
+      ratio: this.ratio,
+      moving: this.moving,
+      points,
+      density,
       ink: state.dark.value ? [120, 160, 200] : [70, 100, 135],
     });
   }
@@ -159,14 +208,22 @@ export class MapView {
   }
 
   private overlays(view: View): void {
-    const { latent, ratio } = this, f = this.frameOf(view), dark = state.dark.value, show = state.layers.value, ink = inkOf(dark);
+    const { latent, ratio } = this,
+      f = this.frameOf(view),
+      dark = state.dark.value,
+      show = state.layers.value,
+      ink = inkOf(dark);
     draw.setHalo(dark ? "#14181d" : "#fdfdfb");
-    const under = this.clear("under"), over = this.clear("over"), low = { pen: under, frame: f, ink, dark }, high = { pen: over, frame: f, ink, dark };
+    const under = this.clear("under"),
+      over = this.clear("over"),
+      low = { pen: under, frame: f, ink, dark },
+      high = { pen: over, frame: f, ink, dark };
     if (show.grid) this.decodedGrid(under, f, view);
     if (show.gap) draw.drawGaps(low, latent, this.scratch, ratio);
     if (show.prior) draw.drawPrior(high, latent, ratio);
     if (show.ellipses) draw.drawEllipses(high, latent, state.labels.value, this.projected, this.moving ? 600 : 4000);
-    if (show.names && state.colorBy.value === "label" && (show.points || show.density)) draw.drawNames(high, this.middles, labelName, ratio);
+    if (show.names && state.colorBy.value === "label" && (show.points || show.density))
+      draw.drawNames(high, this.middles, labelName, ratio);
     if (show.findings) draw.drawFindings(high, latent, ratio);
     draw.drawWalk(high, latent, leaves(latent), ratio);
   }
@@ -180,19 +237,31 @@ export class MapView {
   private cursorFrame = 0;
 
   cursorSoon(): void {
-    if (!this.cursorFrame) this.cursorFrame = requestAnimationFrame(() => { this.cursorFrame = 0; this.drawCursor(); });
+    if (!this.cursorFrame)
+      this.cursorFrame = requestAnimationFrame(() => {
+        this.cursorFrame = 0;
+        this.drawCursor();
+      });
   }
 
   private drawCursor(): void {
-    const dark = state.dark.value, pen = this.clear("cursor"), sheet = { pen, frame: this.frameOf(this.latent.view.value), ink: inkOf(dark), dark };
+    const dark = state.dark.value,
+      pen = this.clear("cursor"),
+      sheet = { pen, frame: this.frameOf(this.latent.view.value), ink: inkOf(dark), dark };
     draw.setHalo(dark ? "#14181d" : "#fdfdfb");
-    draw.drawCursor(sheet, this.latent, { item: state.hovered.value, chosen: state.item.value, picked: state.picked.value }, this.ratio);
+    draw.drawCursor(
+      sheet,
+      this.latent,
+      { item: state.hovered.value, chosen: state.item.value, picked: state.picked.value },
+      this.ratio,
+    );
     this.drawDraft(pen, sheet.ink.text);
   }
 
   /** What is being drawn: a brush's rectangle, or a path by hand. */
   private drawDraft(pen: CanvasRenderingContext2D, color: string): void {
-    const { ratio } = this, { from, to, trail } = this.gestures?.draft ?? { from: null, to: null, trail: [] };
+    const { ratio } = this,
+      { from, to, trail } = this.gestures?.draft ?? { from: null, to: null, trail: [] };
     if (!to && trail.length < 2) return;
     pen.strokeStyle = color;
     pen.lineWidth = 1.5 * ratio;
@@ -206,32 +275,50 @@ export class MapView {
 
   /** Decodes across the window, remade when it rests. */
   private decodedGrid(pen: CanvasRenderingContext2D, f: Frame, view: View): void {
-    const { latent } = this, scene = latent.scene, across = 12, cell = (2 * view.half) / across;
+    const { latent } = this,
+      scene = latent.scene,
+      across = 12,
+      cell = (2 * view.half) / across;
     const key = [view.cx, view.cy, view.half, latent.planeVersion(), f.width, f.height].join();
     if (this.grid?.key !== key && !this.moving) {
       clearTimeout(this.gridTimer);
       this.gridTimer = window.setTimeout(() => this.makeGrid(key, view, f, cell), 60);
     }
     if (!this.grid) return;
-    const painter = painterOf(scene), size = sizeOf(scene.event_shape), tall = this.grid.size * f.sx * 0.84;
+    const painter = painterOf(scene),
+      size = sizeOf(scene.event_shape),
+      tall = this.grid.size * f.sx * 0.84;
     pen.globalAlpha = 0.5;
     this.grid.places.forEach(([a, b], i) => {
-      const x = f.ox + a * f.sx, y = f.oy + b * f.sy;
-      painter.paint(pen, this.grid?.values.subarray(i * size, (i + 1) * size) ?? [], { x: x - tall / 2, y: y - tall / 2, width: tall, height: tall }, inkOf(state.dark.value));
+      const x = f.ox + a * f.sx,
+        y = f.oy + b * f.sy;
+      painter.paint(
+        pen,
+        this.grid?.values.subarray(i * size, (i + 1) * size) ?? [],
+        { x: x - tall / 2, y: y - tall / 2, width: tall, height: tall },
+        inkOf(state.dark.value),
+      );
     });
     pen.globalAlpha = 1;
   }
 
   private makeGrid(key: string, view: View, f: Frame, cell: number): void {
-    const { latent } = this, plane = latent.plane.value, places: [number, number][] = [];
-    const wide = Math.ceil((f.width / f.sx) / cell / 2), tall = Math.ceil((f.height / f.sx) / cell / 2);
-    for (let j = -tall; j <= tall; j++) for (let i = -wide; i <= wide; i++) places.push([view.cx + i * cell, view.cy + j * cell]);
+    const { latent } = this,
+      plane = latent.plane.value,
+      places: [number, number][] = [];
+    const wide = Math.ceil(f.width / f.sx / cell / 2),
+      tall = Math.ceil(f.height / f.sx / cell / 2);
+    for (let j = -tall; j <= tall; j++)
+      for (let i = -wide; i <= wide; i++) places.push([view.cx + i * cell, view.cy + j * cell]);
     const z = new Float32Array(places.length * latent.d);
     places.forEach(([a, b], i) => z.set(fromPlane(plane, a, b), i * latent.d));
-    latent.decoder.value?.run(z, places.length).then((values) => {
-      this.grid = { key, values, places, size: cell };
-      this.changed(false);
-    }, () => undefined);
+    latent.decoder.value?.run(z, places.length).then(
+      (values) => {
+        this.grid = { key, values, places, size: cell };
+        this.changed(false);
+      },
+      () => undefined,
+    );
   }
 
   // --- what gestures ask for
@@ -243,18 +330,27 @@ export class MapView {
 
   /** The item whose mark is under a point; -1 where none is. */
   hit({ x, y }: Point): number {
-    const f = this.frameOf(this.latent.view.value), { projected, ratio } = this;
-    let best = -1, least = (HIT * ratio) ** 2;
+    const f = this.frameOf(this.latent.view.value),
+      { projected, ratio } = this;
+    let best = -1,
+      least = (HIT * ratio) ** 2;
     for (let i = 0; i < projected.length / 2; i++) {
-      const square = (f.ox + projected[2 * i] * f.sx - x * ratio) ** 2 + (f.oy + projected[2 * i + 1] * f.sy - y * ratio) ** 2;
-      if (square < least) { least = square; best = i; }
+      const square =
+        (f.ox + projected[2 * i] * f.sx - x * ratio) ** 2 + (f.oy + projected[2 * i + 1] * f.sy - y * ratio) ** 2;
+      if (square < least) {
+        least = square;
+        best = i;
+      }
     }
     return best;
   }
 
   zoom(by: number, about?: Point): void {
-    const view = this.latent.view.value, middle = about ?? { x: this.size.width / 2 / this.ratio, y: this.size.height / 2 / this.ratio };
-    const [a, b] = this.place(middle, view), half = Math.min(1e4, Math.max(1e-4, view.half / by)), part = half / view.half;
+    const view = this.latent.view.value,
+      middle = about ?? { x: this.size.width / 2 / this.ratio, y: this.size.height / 2 / this.ratio };
+    const [a, b] = this.place(middle, view),
+      half = Math.min(1e4, Math.max(1e-4, view.half / by)),
+      part = half / view.half;
     this.latent.view.value = { cx: a + (view.cx - a) * part, cy: b + (view.cy - b) * part, half };
   }
 

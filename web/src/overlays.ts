@@ -10,10 +10,16 @@ import type { Ink } from "./renderers";
 
 type Pen = CanvasRenderingContext2D;
 
-export interface Sheet { pen: Pen; frame: Frame; ink: Ink; dark: boolean }
+export interface Sheet {
+  pen: Pen;
+  frame: Frame;
+  ink: Ink;
+  dark: boolean;
+}
 
 const px = (f: Frame, a: number, b: number): [number, number] => [f.ox + a * f.sx, f.oy + b * f.sy];
-const font = (size: number, weight = 400) => `${weight} ${size}px system-ui, "Noto Sans KR", "Noto Sans CJK KR", "Malgun Gothic", sans-serif`;
+const font = (size: number, weight = 400) =>
+  `${weight} ${size}px system-ui, "Noto Sans KR", "Noto Sans CJK KR", "Malgun Gothic", sans-serif`;
 const WARM = { light: [200, 72, 20], dark: [240, 120, 60] };
 
 let hatch: { key: string; pattern: CanvasPattern } | null = null;
@@ -21,15 +27,20 @@ let hatch: { key: string; pattern: CanvasPattern } | null = null;
 function hatching(pen: Pen, dark: boolean, ratio: number): CanvasPattern {
   const key = `${dark}${ratio}`;
   if (hatch?.key === key) return hatch.pattern;
-  const tile = document.createElement("canvas"), size = Math.round(7 * ratio);
+  const tile = document.createElement("canvas"),
+    size = Math.round(7 * ratio);
   tile.width = tile.height = size;
-  const draw = tile.getContext("2d") as Pen, [r, g, b] = dark ? WARM.dark : WARM.light;
+  const draw = tile.getContext("2d") as Pen,
+    [r, g, b] = dark ? WARM.dark : WARM.light;
   draw.fillStyle = `rgb(${r} ${g} ${b} / ${dark ? 0.16 : 0.1})`;
   draw.fillRect(0, 0, size, size);
   draw.strokeStyle = `rgb(${r} ${g} ${b} / ${dark ? 0.5 : 0.36})`;
   draw.lineWidth = 0.9 * ratio;
   draw.beginPath();
-  for (const shift of [-size, 0, size]) { draw.moveTo(shift, size); draw.lineTo(shift + size, 0); }
+  for (const shift of [-size, 0, size]) {
+    draw.moveTo(shift, size);
+    draw.lineTo(shift + size, 0);
+  }
   draw.stroke();
   hatch = { key, pattern: pen.createPattern(tile, "repeat") as CanvasPattern };
   return hatch.pattern;
@@ -43,22 +54,34 @@ function gapMask(grid: Float32Array, side: number): HTMLCanvasElement {
   if (known) return known;
   const canvas = document.createElement("canvas");
   canvas.width = canvas.height = side;
-  const pen = canvas.getContext("2d") as Pen, data = pen.createImageData(side, side);
+  const pen = canvas.getContext("2d") as Pen,
+    data = pen.createImageData(side, side);
   for (let j = 0; j < side; j++)
     for (let i = 0; i < side; i++)
-      data.data[4 * ((side - 1 - j) * side + i) + 3] = 255 * Math.min(1, Math.max(0, (grid[j * side + i] - 0.95) / 0.1));
+      data.data[4 * ((side - 1 - j) * side + i) + 3] =
+        255 * Math.min(1, Math.max(0, (grid[j * side + i] - 0.95) / 0.1));
   pen.putImageData(data, 0, 0);
   masks.set(grid, canvas);
   return canvas;
 }
 
 /** Gaps: hatched, with a line where the audit's score crosses its threshold. */
-export function drawGaps({ pen, frame: f, dark }: Sheet, latent: Latent, scratch: HTMLCanvasElement, ratio: number): void {
+export function drawGaps(
+  { pen, frame: f, dark }: Sheet,
+  latent: Latent,
+  scratch: HTMLCanvasElement,
+  ratio: number,
+): void {
   const found = latent.gapGrid();
   if (!found) return;
-  const { grid, side, half } = found, cell = (2 * half) / (side - 1);
-  const [left, top] = px(f, -half - cell / 2, half + cell / 2), [right, bottom] = px(f, half + cell / 2, -half - cell / 2);
-  if (scratch.width !== f.width || scratch.height !== f.height) { scratch.width = f.width; scratch.height = f.height; }
+  const { grid, side, half } = found,
+    cell = (2 * half) / (side - 1);
+  const [left, top] = px(f, -half - cell / 2, half + cell / 2),
+    [right, bottom] = px(f, half + cell / 2, -half - cell / 2);
+  if (scratch.width !== f.width || scratch.height !== f.height) {
+    scratch.width = f.width;
+    scratch.height = f.height;
+  }
   const draft = scratch.getContext("2d") as Pen;
   draft.globalCompositeOperation = "source-over";
   draft.clearRect(0, 0, f.width, f.height);
@@ -101,7 +124,8 @@ export function drawPrior({ pen, frame: f, ink }: Sheet, latent: Latent, ratio: 
 }
 
 function ringsOf(pen: Pen, f: Frame, plane: Plane, ratio: number): void {
-  const [a, b] = toPlane(plane, new Float64Array(plane.origin.length)), [x, y] = px(f, a, b);
+  const [a, b] = toPlane(plane, new Float64Array(plane.origin.length)),
+    [x, y] = px(f, a, b);
   for (const sigma of [1, 2, 3]) {
     pen.beginPath();
     pen.arc(x, y, sigma * f.sx, 0, 2 * Math.PI);
@@ -116,7 +140,10 @@ const DASHES = [[], [5, 3], [1.5, 3]];
 /** A line that is seen over points and over paper alike. */
 function twice(pen: Pen, dash: number[], ratio: number): void {
   const color = pen.strokeStyle;
-  for (const [width, ink, alpha] of [[3, getHalo(), 0.65], [1.2, color, 1]] as const) {
+  for (const [width, ink, alpha] of [
+    [3, getHalo(), 0.65],
+    [1.2, color, 1],
+  ] as const) {
     pen.setLineDash(width > 2 ? [] : dash.map((one) => one * ratio));
     pen.lineWidth = width * ratio;
     pen.strokeStyle = ink;
@@ -134,13 +161,18 @@ function drawnPrior(pen: Pen, f: Frame, latent: Latent, ratio: number): void {
   const plane = latent.plane.value;
   let known = priorLines.get(plane);
   if (!known) {
-    const draws = latent.draws as Float32Array, m = draws.length / latent.d, xy = new Float32Array(2 * m), half = 1.4 * plane.half, side = 72;
+    const draws = latent.draws as Float32Array,
+      m = draws.length / latent.d,
+      xy = new Float32Array(2 * m),
+      half = 1.4 * plane.half,
+      side = 72;
     for (let i = 0; i < m; i++) xy.set(toPlane(plane, draws.subarray(i * latent.d, (i + 1) * latent.d)), 2 * i);
     const cells = density(xy, m, frame({ cx: 0, cy: 0, half }, side, side), 1, 2).cells;
     known = { half, side, parts: MASSES.map((mass) => contour(cells, side, side, levelOf(cells, mass))) };
     priorLines.set(plane, known);
   }
-  const { half, side, parts } = known, cell = (2 * half) / side;
+  const { half, side, parts } = known,
+    cell = (2 * half) / side;
   parts.forEach((part, k) => {
     pen.setLineDash(DASHES[k].map((one) => one * ratio));
     pen.lineWidth = 1.2 * ratio;
@@ -165,21 +197,36 @@ const getHalo = () => haloColor;
 
 /** The ellipse that a diagonal Gaussian of these scales casts on the plane: half axes and the turn of the first. */
 export function ellipse(scale: ArrayLike<number>, plane: Plane): { first: number; second: number; turn: number } {
-  let uu = 0, vv = 0, uv = 0;
+  let uu = 0,
+    vv = 0,
+    uv = 0;
   for (let k = 0; k < plane.origin.length; k++) {
     const variance = scale[k] ** 2;
     uu += variance * plane.u[k] ** 2;
     vv += variance * plane.v[k] ** 2;
     uv += variance * plane.u[k] * plane.v[k];
   }
-  const middle = (uu + vv) / 2, off = Math.hypot((uu - vv) / 2, uv);
-  return { first: Math.sqrt(Math.max(0, middle + off)), second: Math.sqrt(Math.max(0, middle - off)), turn: 0.5 * Math.atan2(2 * uv, uu - vv) };
+  const middle = (uu + vv) / 2,
+    off = Math.hypot((uu - vv) / 2, uv);
+  return {
+    first: Math.sqrt(Math.max(0, middle + off)),
+    second: Math.sqrt(Math.max(0, middle - off)),
+    turn: 0.5 * Math.atan2(2 * uv, uu - vv),
+  };
 }
 
 /** Posteriors at one sigma: only those at least a pixel wide and in view, at most `most` of them. */
-export function drawEllipses({ pen, frame: f, dark }: Sheet, latent: Latent, labels: Int16Array | null, projected: Float32Array, most: number): number {
+export function drawEllipses(
+  { pen, frame: f, dark }: Sheet,
+  latent: Latent,
+  labels: Int16Array | null,
+  projected: Float32Array,
+  most: number,
+): number {
   if (!latent.scale) return 0;
-  const n = latent.count, step = Math.max(1, Math.floor(n / most)), plane = latent.plane.value;
+  const n = latent.count,
+    step = Math.max(1, Math.floor(n / most)),
+    plane = latent.plane.value;
   let drawn = 0;
   pen.lineWidth = 1;
   pen.globalAlpha = 0.45;
@@ -200,7 +247,8 @@ export function drawEllipses({ pen, frame: f, dark }: Sheet, latent: Latent, lab
 
 /** Numbered holes (rings) and cliffs (diamonds with the step across); paler the farther they lie from the plane. */
 export function drawFindings({ pen, frame: f, dark }: Sheet, latent: Latent, ratio: number): void {
-  const { holes, cliffs } = latent.panel, plane = latent.plane.value;
+  const { holes, cliffs } = latent.panel,
+    plane = latent.plane.value;
   const pale = (z: number[]) => Math.max(0.25, Math.exp(-0.5 * distance(plane, z) ** 2));
   for (const cliff of cliffs.slice(0, 12)) {
     pen.globalAlpha = pale(cliff.place);
@@ -213,11 +261,25 @@ export function drawFindings({ pen, frame: f, dark }: Sheet, latent: Latent, rat
   pen.globalAlpha = 1;
 }
 
-function badge(pen: Pen, x: number, y: number, text: string, shape: "circle" | "diamond", dark: boolean, ratio: number): void {
+function badge(
+  pen: Pen,
+  x: number,
+  y: number,
+  text: string,
+  shape: "circle" | "diamond",
+  dark: boolean,
+  ratio: number,
+): void {
   const r = (shape === "circle" ? 8.5 : 9.5) * ratio;
   pen.beginPath();
   if (shape === "circle") pen.arc(x, y, r, 0, 2 * Math.PI);
-  else { pen.moveTo(x, y - r * 1.15); pen.lineTo(x + r * 1.15, y); pen.lineTo(x, y + r * 1.15); pen.lineTo(x - r * 1.15, y); pen.closePath(); }
+  else {
+    pen.moveTo(x, y - r * 1.15);
+    pen.lineTo(x + r * 1.15, y);
+    pen.lineTo(x, y + r * 1.15);
+    pen.lineTo(x - r * 1.15, y);
+    pen.closePath();
+  }
   pen.fillStyle = dark ? "#1b1f25" : "#ffffff";
   pen.strokeStyle = dark ? "#ff9a5c" : "#b8400a";
   pen.lineWidth = 1.6 * ratio;
@@ -231,7 +293,12 @@ function badge(pen: Pen, x: number, y: number, text: string, shape: "circle" | "
 }
 
 /** The name of each label at the middle of its codes; where two would touch, the larger is kept. */
-export function drawNames({ pen, frame: f, dark }: Sheet, middles: { label: number; a: number; b: number; count: number }[], name: (label: number) => string, ratio: number): void {
+export function drawNames(
+  { pen, frame: f, dark }: Sheet,
+  middles: { label: number; a: number; b: number; count: number }[],
+  name: (label: number) => string,
+  ratio: number,
+): void {
   const kept: [number, number, number][] = [];
   pen.font = font(14 * ratio, 700);
   pen.textAlign = "center";
@@ -253,11 +320,15 @@ export function drawNames({ pen, frame: f, dark }: Sheet, middles: { label: numb
 
 /** The walk: its line, its corners, steps that leave the data struck out. */
 export function drawWalk({ pen, frame: f, ink, dark }: Sheet, latent: Latent, outside: boolean[], ratio: number): void {
-  const walk = latent.walk.value, plane = latent.plane.value;
+  const walk = latent.walk.value,
+    plane = latent.plane.value;
   if (!walk) return;
   const at = walk.codes.map((code) => px(f, ...toPlane(plane, code)));
   pen.lineJoin = "round";
-  for (const [width, color] of [[4.5, getHalo()], [2, ink.text]] as const) {
+  for (const [width, color] of [
+    [4.5, getHalo()],
+    [2, ink.text],
+  ] as const) {
     pen.lineWidth = width * ratio;
     pen.strokeStyle = color;
     pen.beginPath();
@@ -284,25 +355,50 @@ export function drawWalk({ pen, frame: f, ink, dark }: Sheet, latent: Latent, ou
 }
 
 /** The cursor: a cross at the decoded place, a ring around the nearest or chosen item. */
-export function drawCursor({ pen, frame: f, ink }: Sheet, latent: Latent, marks: { item: number; chosen: number | null; picked: number[] }, ratio: number): void {
-  const plane = latent.plane.value, z = latent.z.value;
+export function drawCursor(
+  { pen, frame: f, ink }: Sheet,
+  latent: Latent,
+  marks: { item: number; chosen: number | null; picked: number[] },
+  ratio: number,
+): void {
+  const plane = latent.plane.value,
+    z = latent.z.value;
   const place = (item: number) => px(f, ...toPlane(plane, latent.at(item)));
-  marks.picked.filter((one) => one < latent.count).forEach((one, k) => ring(pen, ...place(one), 9 * ratio, ink.text, ratio, `${"ABC"[k]}`));
+  marks.picked
+    .filter((one) => one < latent.count)
+    .forEach((one, k) => ring(pen, ...place(one), 9 * ratio, ink.text, ratio, `${"ABC"[k]}`));
   if (marks.item >= 0 && marks.item < latent.count) ring(pen, ...place(marks.item), 6.5 * ratio, ink.faint, ratio);
-  if (marks.chosen !== null && marks.chosen < latent.count) ring(pen, ...place(marks.chosen), 8 * ratio, ink.text, ratio);
+  if (marks.chosen !== null && marks.chosen < latent.count)
+    ring(pen, ...place(marks.chosen), 8 * ratio, ink.text, ratio);
   if (!z) return;
-  const [x, y] = px(f, ...toPlane(plane, z)), arm = 9 * ratio, gap = 3 * ratio;
-  for (const [width, color] of [[4, getHalo()], [1.7, ink.text]] as const) {
+  const [x, y] = px(f, ...toPlane(plane, z)),
+    arm = 9 * ratio,
+    gap = 3 * ratio;
+  for (const [width, color] of [
+    [4, getHalo()],
+    [1.7, ink.text],
+  ] as const) {
     pen.strokeStyle = color;
     pen.lineWidth = width * ratio;
     pen.beginPath();
-    for (const [dx, dy] of [[1, 0], [-1, 0], [0, 1], [0, -1]]) { pen.moveTo(x + gap * dx, y + gap * dy); pen.lineTo(x + arm * dx, y + arm * dy); }
+    for (const [dx, dy] of [
+      [1, 0],
+      [-1, 0],
+      [0, 1],
+      [0, -1],
+    ]) {
+      pen.moveTo(x + gap * dx, y + gap * dy);
+      pen.lineTo(x + arm * dx, y + arm * dy);
+    }
     pen.stroke();
   }
 }
 
 function ring(pen: Pen, x: number, y: number, r: number, color: string, ratio: number, text = ""): void {
-  for (const [width, ink] of [[3.5, getHalo()], [1.5, color]] as const) {
+  for (const [width, ink] of [
+    [3.5, getHalo()],
+    [1.5, color],
+  ] as const) {
     pen.beginPath();
     pen.arc(x, y, r, 0, 2 * Math.PI);
     pen.lineWidth = width * ratio;

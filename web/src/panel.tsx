@@ -9,15 +9,22 @@ import { painterOf } from "./renderers";
 import * as state from "./state";
 
 export function Panel({ latent }: { latent: Latent }) {
-  const { panel } = latent, live = panel.live.filter(Boolean).length;
+  const { panel } = latent,
+    live = panel.live.filter(Boolean).length;
   return (
     <section class="panel" aria-labelledby={`panel-${latent.index}`} data-panel={panel.name}>
       <header class="panel-head">
         <h2 id={`panel-${latent.index}`}>{panel.title}</h2>
         <span class="faint">
-          {live === latent.d ? t("panel.latent", { count: latent.d }) : t("panel.latent.live", { count: latent.d, live })}
+          {live === latent.d
+            ? t("panel.latent", { count: latent.d })
+            : t("panel.latent.live", { count: latent.d, live })}
           {" · "}
-          {panel.effective_beta === null ? t("panel.beta.none") : panel.effective_beta === 0 ? t("panel.beta.zero") : t("panel.beta", { value: Number(panel.effective_beta.toPrecision(3)) })}
+          {panel.effective_beta === null
+            ? t("panel.beta.none")
+            : panel.effective_beta === 0
+              ? t("panel.beta.zero")
+              : t("panel.beta", { value: Number(panel.effective_beta.toPrecision(3)) })}
         </span>
         {latent.decoder.value?.rung === "lattice" && <span class="tag">{t("decode.lattice")}</span>}
       </header>
@@ -28,29 +35,55 @@ export function Panel({ latent }: { latent: Latent }) {
 }
 
 function Map({ latent }: { latent: Latent }) {
-  const host = useRef<HTMLDivElement>(null), view = useRef<MapView | null>(null);
+  const host = useRef<HTMLDivElement>(null),
+    view = useRef<MapView | null>(null);
   useEffect(() => {
     view.current = new MapView(host.current as HTMLDivElement, latent);
     return () => view.current?.close();
   }, [latent]);
-  const partial = latent.shown.value > 0 && latent.shown.value < latent.count, plane = latent.plane.value;
+  const partial = latent.shown.value > 0 && latent.shown.value < latent.count,
+    plane = latent.plane.value;
   const noGap = state.layers.value.gap && !latent.gapGrid() && latent.gaps.some(Boolean);
   return (
     <div class="map-box">
-      <div ref={host} class={`map mode-${state.mode.value}`} tabIndex={0} role="application" aria-label={t("map.label", { title: latent.panel.title })} aria-describedby={`read-${latent.index}`} />
+      <div
+        ref={host}
+        class={`map mode-${state.mode.value}`}
+        tabIndex={0}
+        role="application"
+        aria-label={t("map.label", { title: latent.panel.title })}
+        aria-describedby={`read-${latent.index}`}
+      />
       {latent.d > 2 && (
         <button type="button" class="badge slice" onClick={() => (state.tab.value = "plane")}>
-          {t(plane.kind === "scene" && plane.scene === null ? "map.slice.moved" : "map.slice", { name: planeName(plane) })}
+          {t(plane.kind === "scene" && plane.scene === null ? "map.slice.moved" : "map.slice", {
+            name: planeName(plane),
+          })}
         </button>
       )}
       <div class="map-tools">
-        <button type="button" title={t("map.in")} aria-label={t("map.in")} onClick={() => view.current?.zoom(1.4)}>+</button>
-        <button type="button" title={t("map.out")} aria-label={t("map.out")} onClick={() => view.current?.zoom(1 / 1.4)}>−</button>
-        <button type="button" title={t("map.reset")} aria-label={t("map.reset")} onClick={() => view.current?.reset()}>⤢</button>
+        <button type="button" title={t("map.in")} aria-label={t("map.in")} onClick={() => view.current?.zoom(1.4)}>
+          +
+        </button>
+        <button
+          type="button"
+          title={t("map.out")}
+          aria-label={t("map.out")}
+          onClick={() => view.current?.zoom(1 / 1.4)}
+        >
+          −
+        </button>
+        <button type="button" title={t("map.reset")} aria-label={t("map.reset")} onClick={() => view.current?.reset()}>
+          ⤢
+        </button>
       </div>
       {(partial || noGap || (latent.draws && state.layers.value.prior)) && (
         <span class="badge low">
-          {partial ? t("map.progress", { shown: latent.shown.value.toLocaleString(), count: latent.count.toLocaleString() }) : noGap ? t("map.nogap") : t("map.sampled")}
+          {partial
+            ? t("map.progress", { shown: latent.shown.value.toLocaleString(), count: latent.count.toLocaleString() })
+            : noGap
+              ? t("map.nogap")
+              : t("map.sampled")}
         </span>
       )}
     </div>
@@ -58,18 +91,29 @@ function Map({ latent }: { latent: Latent }) {
 }
 
 function Decoded({ latent }: { latent: Latent }) {
-  const canvas = useRef<HTMLCanvasElement>(null), night = state.dark.value, painter = painterOf(latent.scene);
+  const canvas = useRef<HTMLCanvasElement>(null),
+    night = state.dark.value,
+    painter = painterOf(latent.scene);
   useEffect(() => {
-    const paint = (values: Float32Array) => canvas.current && paintInto(canvas.current, values, "plain", state.dark.peek());
+    const paint = (values: Float32Array) =>
+      canvas.current && paintInto(canvas.current, values, "plain", state.dark.peek());
     latent.painters.add(paint);
     return () => void latent.painters.delete(paint);
   }, [latent]);
-  useEffect(() => { if (latent.values && canvas.current) paintInto(canvas.current, latent.values, "plain", night); }, [night, language.value]);
-  const reading = latent.reading.value, place = reading ? state.placeWords(reading) : "", rung = latent.decoder.value?.rung;
+  useEffect(() => {
+    if (latent.values && canvas.current) paintInto(canvas.current, latent.values, "plain", night);
+  }, [night, language.value]);
+  const reading = latent.reading.value,
+    place = reading ? state.placeWords(reading) : "",
+    rung = latent.decoder.value?.rung;
   const wide = latent.scene.kind !== "image";
   return (
     <div class={`decoded ${wide ? "wide" : ""}`}>
-      <div class="decode-picture" style={wide ? {} : { aspectRatio: String(painter.aspect) }} title={rung && t(`decode.${rung}`)}>
+      <div
+        class="decode-picture"
+        style={wide ? {} : { aspectRatio: String(painter.aspect) }}
+        title={rung && t(`decode.${rung}`)}
+      >
         <canvas ref={canvas} role="img" aria-label={t("decode.alt", { title: latent.panel.title, place })} />
         {latent.stale.value && <span class="badge stale">{t("decode.stale")}</span>}
       </div>
@@ -80,18 +124,51 @@ function Decoded({ latent }: { latent: Latent }) {
 
 function Read({ latent, place }: { latent: Latent; place: string }) {
   const reading = latent.reading.value;
-  if (latent.failure.value) return <p class="read warn" id={`read-${latent.index}`}>{t("decode.failed", { error: latent.failure.value })}</p>;
-  if (!reading) return <p class="read faint" id={`read-${latent.index}`}>{t("decode.none")}</p>;
+  if (latent.failure.value)
+    return (
+      <p class="read warn" id={`read-${latent.index}`}>
+        {t("decode.failed", { error: latent.failure.value })}
+      </p>
+    );
+  if (!reading)
+    return (
+      <p class="read faint" id={`read-${latent.index}`}>
+        {t("decode.none")}
+      </p>
+    );
   const inGap = reading.standing === "gap";
   return (
     <div class="read" id={`read-${latent.index}`}>
-      <p class={`place ${inGap ? "warn" : ""}`}>{inGap && <span class="glyph" aria-hidden="true">▲ </span>}{place}</p>
+      <p class={`place ${inGap ? "warn" : ""}`}>
+        {inGap && (
+          <span class="glyph" aria-hidden="true">
+            ▲{" "}
+          </span>
+        )}
+        {place}
+      </p>
       <dl>
-        <dt>z</dt><dd title={Array.from(reading.z, (one) => one.toFixed(4)).join(", ")}>{state.codeWords(reading.z, 4)}</dd>
+        <dt>z</dt>
+        <dd title={Array.from(reading.z, (one) => one.toFixed(4)).join(", ")}>{state.codeWords(reading.z, 4)}</dd>
         <dt>{t("read.prior")}</dt>
-        <dd>{reading.logPrior === null ? "–" : t(reading.approximate ? "read.prior.about" : "read.prior.nats", { value: state.number(reading.logPrior, 1) })}</dd>
+        <dd>
+          {reading.logPrior === null
+            ? "–"
+            : t(reading.approximate ? "read.prior.about" : "read.prior.nats", {
+                value: state.number(reading.logPrior, 1),
+              })}
+        </dd>
         <dt>{t("read.gap.label")}</dt>
-        <dd>{reading.gap === null ? t("read.gap.none") : <><b class={inGap ? "warn" : ""}>{state.number(reading.gap)}</b> <span class="faint">{t(reading.gap > 1 ? "read.gap.out" : "read.gap.in")}</span></>}</dd>
+        <dd>
+          {reading.gap === null ? (
+            t("read.gap.none")
+          ) : (
+            <>
+              <b class={inGap ? "warn" : ""}>{state.number(reading.gap)}</b>{" "}
+              <span class="faint">{t(reading.gap > 1 ? "read.gap.out" : "read.gap.in")}</span>
+            </>
+          )}
+        </dd>
         <dt>{t("read.near")}</dt>
         <dd>
           {reading.item >= 0 && (

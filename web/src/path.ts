@@ -9,13 +9,17 @@ const mix = (a: ArrayLike<number>, b: ArrayLike<number>, t: number): Code =>
 
 /** Spherical interpolation around 0, the length going evenly from |a| to |b| (White 2016); straight where the angle is nil. */
 export function slerp(a: ArrayLike<number>, b: ArrayLike<number>, t: number): Code {
-  const first = norm(a), last = norm(b);
+  const first = norm(a),
+    last = norm(b);
   if (first < 1e-9 || last < 1e-9) return mix(a, b, t);
   let cosine = 0;
   for (let k = 0; k < a.length; k++) cosine += (a[k] / first) * (b[k] / last);
-  const angle = Math.acos(Math.min(1, Math.max(-1, cosine))), sine = Math.sin(angle);
+  const angle = Math.acos(Math.min(1, Math.max(-1, cosine))),
+    sine = Math.sin(angle);
   if (sine < 1e-4) return mix(a, b, t);
-  const p = Math.sin((1 - t) * angle) / sine, q = Math.sin(t * angle) / sine, length = (1 - t) * first + t * last;
+  const p = Math.sin((1 - t) * angle) / sine,
+    q = Math.sin(t * angle) / sine,
+    length = (1 - t) * first + t * last;
   return Float64Array.from(a, (one, k) => length * ((p * one) / first + (q * b[k]) / last));
 }
 
@@ -31,16 +35,23 @@ export function even(corners: Code[], count: number): Code[] {
     const wanted = (whole * step) / Math.max(1, count - 1);
     while (at < corners.length - 2 && length[at + 1] < wanted) at++;
     const span = length[at + 1] - length[at];
-    return corners.length < 2 ? Float64Array.from(corners[0]) : mix(corners[at], corners[at + 1], span > 0 ? Math.min(1, (wanted - length[at]) / span) : 0);
+    return corners.length < 2
+      ? Float64Array.from(corners[0])
+      : mix(corners[at], corners[at + 1], span > 0 ? Math.min(1, (wanted - length[at]) / span) : 0);
   });
 }
 
 /** The codes of a path through the places given, both ends included. */
 export function walk(places: ArrayLike<number>[], count: number, way: Way, codes?: Codes): Code[] {
   if (places.length === 1) return Array.from({ length: count }, () => Float64Array.from(places[0]));
-  if (way === "linear" || (way === "density" && !codes)) return even(places.map((one) => Float64Array.from(one)), count);
+  if (way === "linear" || (way === "density" && !codes))
+    return even(
+      places.map((one) => Float64Array.from(one)),
+      count,
+    );
   const dense: Code[] = [Float64Array.from(places[0])];
-  for (let i = 1; i < places.length; i++) dense.push(...leg(places[i - 1], places[i], way === "density" ? codes : undefined));
+  for (let i = 1; i < places.length; i++)
+    dense.push(...leg(places[i - 1], places[i], way === "density" ? codes : undefined));
   return even(dense, count);
 }
 
@@ -52,40 +63,54 @@ function leg(from: ArrayLike<number>, to: ArrayLike<number>, codes?: Codes): Cod
 
 /** Codes a path may follow: whitened, and the way there and back. */
 export interface Codes {
-  values: Float32Array; rank: number;
+  values: Float32Array;
+  rank: number;
   whiten(z: ArrayLike<number>): Float32Array;
   /** z moved by `step` given in whitened units, as far as z can follow. */
   shift(z: Code, step: Float64Array): Code;
 }
 
-const ROUNDS = 60, SAMPLE = 1500, LEG = 16;
+const ROUNDS = 60,
+  SAMPLE = 1500,
+  LEG = 16;
 
 /** Pull a path towards where codes are dense: mean shift across the path, smoothed, its ends held (an elastic band). */
 export function follow(path: Code[], codes: Codes): Code[] {
-  const { rank } = codes, n = codes.values.length / rank, step = Math.max(1, Math.floor(n / SAMPLE));
+  const { rank } = codes,
+    n = codes.values.length / rank,
+    step = Math.max(1, Math.floor(n / SAMPLE));
   const width = bandwidth(codes, step);
   let now = path;
   for (let round = 0; round < ROUNDS; round++) {
     const pulled = now.map((z, i) => {
       if (i === 0 || i === now.length - 1) return z;
       const pull = meanShift(codes, codes.whiten(z), step, width);
-      return codes.shift(z, across(pull, codes.whiten(now[i - 1]), codes.whiten(now[i + 1])).map((one) => 0.35 * one));
+      return codes.shift(
+        z,
+        across(pull, codes.whiten(now[i - 1]), codes.whiten(now[i + 1])).map((one) => 0.35 * one),
+      );
     });
-    now = even(pulled.map((z, i) => (i === 0 || i === now.length - 1 ? z : smooth(pulled[i - 1], z, pulled[i + 1]))), now.length);
+    now = even(
+      pulled.map((z, i) => (i === 0 || i === now.length - 1 ? z : smooth(pulled[i - 1], z, pulled[i + 1]))),
+      now.length,
+    );
   }
   return now;
 }
 
-const smooth = (before: Code, z: Code, after: Code): Code => z.map((one, k) => 0.7 * one + 0.15 * (before[k] + after[k]));
+const smooth = (before: Code, z: Code, after: Code): Code =>
+  z.map((one, k) => 0.7 * one + 0.15 * (before[k] + after[k]));
 
 /** Wide enough that a step across an empty place still feels the codes around it. */
 function bandwidth(codes: Codes, step: number): number {
-  const { values, rank } = codes, n = values.length / rank;
+  const { values, rank } = codes,
+    n = values.length / rank;
   return 1.06 * Math.pow(Math.max(2, n / step), -1 / (rank + 4)) * Math.sqrt(Math.max(1, rank) / 2) + 0.1;
 }
 
 function meanShift({ values, rank }: Codes, w: Float32Array, step: number, width: number): Float64Array {
-  const sum = new Float64Array(rank), n = values.length / rank;
+  const sum = new Float64Array(rank),
+    n = values.length / rank;
   let weight = 1e-9;
   for (let i = 0; i < n; i += step) {
     let square = 0;
@@ -99,7 +124,8 @@ function meanShift({ values, rank }: Codes, w: Float32Array, step: number, width
 
 /** The part of a pull across the path: along it the even steps decide. */
 function across(pull: Float64Array, before: Float32Array, after: Float32Array): Float64Array {
-  const along = Float64Array.from(after, (one, r) => one - before[r]), square = along.reduce((all, one) => all + one * one, 0);
+  const along = Float64Array.from(after, (one, r) => one - before[r]),
+    square = along.reduce((all, one) => all + one * one, 0);
   if (square < 1e-12) return pull;
   const part = pull.reduce((all, one, r) => all + one * along[r], 0) / square;
   return pull.map((one, r) => one - part * along[r]);

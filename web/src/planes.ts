@@ -3,14 +3,20 @@
 export interface Plane {
   kind: "scene" | "axes" | "pca" | "items";
   name: string;
-  origin: Float64Array; u: Float64Array; v: Float64Array;
+  origin: Float64Array;
+  u: Float64Array;
+  v: Float64Array;
   half: number;
   axes: [number, number] | null;
   /** Which plane of the scene this is, whose gap map holds while the origin is untouched; null for planes made here. */
   scene: number | null;
 }
 
-export interface View { cx: number; cy: number; half: number }
+export interface View {
+  cx: number;
+  cy: number;
+  half: number;
+}
 
 export const dot = (a: ArrayLike<number>, b: ArrayLike<number>): number => {
   let sum = 0;
@@ -32,7 +38,8 @@ export function fromPlane(plane: Plane, a: number, b: number): Float32Array {
 }
 
 export function toPlane(plane: Plane, z: ArrayLike<number>): [number, number] {
-  let a = 0, b = 0;
+  let a = 0,
+    b = 0;
   for (let k = 0; k < plane.origin.length; k++) {
     a += (z[k] - plane.origin[k]) * plane.u[k];
     b += (z[k] - plane.origin[k]) * plane.v[k];
@@ -49,7 +56,8 @@ export function distance(plane: Plane, z: ArrayLike<number>): number {
 }
 
 export function axesPlane(origin: ArrayLike<number>, i: number, j: number, half: number): Plane {
-  const d = origin.length, base = Float64Array.from(origin);
+  const d = origin.length,
+    base = Float64Array.from(origin);
   base[i] = 0;
   if (j < d) base[j] = 0;
   const v = i === j || j >= d ? new Float64Array(d) : unit(d, j);
@@ -57,23 +65,40 @@ export function axesPlane(origin: ArrayLike<number>, i: number, j: number, half:
 }
 
 /** The plane through three codes; its middle is their mean. Null when they lie on a line. */
-export function itemsPlane(first: ArrayLike<number>, second: ArrayLike<number>, third: ArrayLike<number>): Plane | null {
+export function itemsPlane(
+  first: ArrayLike<number>,
+  second: ArrayLike<number>,
+  third: ArrayLike<number>,
+): Plane | null {
   const origin = Float64Array.from(first, (one, k) => (one + second[k] + third[k]) / 3);
   const across = Float64Array.from(second, (one, k) => one - first[k]);
   const along = Float64Array.from(third, (one, k) => one - first[k]);
   const length = norm(across);
   if (!(length > 1e-9)) return null;
-  const u = across.map((one) => one / length), part = dot(along, u);
-  const rest = along.map((one, k) => one - part * u[k]), height = norm(rest);
+  const u = across.map((one) => one / length),
+    part = dot(along, u);
+  const rest = along.map((one, k) => one - part * u[k]),
+    height = norm(rest);
   if (!(height > 1e-6 * length)) return null;
   const far = Math.max(...[first, second, third].map((z) => norm(Float64Array.from(z, (one, k) => one - origin[k]))));
-  return { kind: "items", name: "", origin, u, v: rest.map((one) => one / height), half: 1.6 * far, axes: null, scene: null };
+  return {
+    kind: "items",
+    name: "",
+    origin,
+    u,
+    v: rest.map((one) => one / height),
+    half: 1.6 * far,
+    axes: null,
+    scene: null,
+  };
 }
 
 /** Mean and covariance of the aggregate posterior: that of the locs, and the mean of the variances on the diagonal. */
 export function aggregate(loc: Float32Array, scale: Float32Array | null, d: number, most = 5000) {
-  const n = loc.length / d, step = Math.max(1, Math.floor(n / most));
-  const mean = new Float64Array(d), covariance = new Float64Array(d * d);
+  const n = loc.length / d,
+    step = Math.max(1, Math.floor(n / most));
+  const mean = new Float64Array(d),
+    covariance = new Float64Array(d * d);
   let used = 0;
   for (let i = 0; i < n; i += step, used++) for (let k = 0; k < d; k++) mean[k] += loc[i * d + k];
   for (let k = 0; k < d; k++) mean[k] /= Math.max(1, used);
@@ -91,11 +116,16 @@ export function aggregate(loc: Float32Array, scale: Float32Array | null, d: numb
 export function principal(covariance: Float64Array, d: number, rounds = 300): [Float64Array, Float64Array] {
   let u = Float64Array.from({ length: d }, (_, k) => 1 + 0.37 * Math.sin(3 * k + 1));
   let v = Float64Array.from({ length: d }, (_, k) => Math.cos(5 * k + 2));
-  const times = (x: Float64Array) => Float64Array.from(x, (_, j) => dot(covariance.subarray(j * d, (j + 1) * d), x) + 1e-12 * x[j]);
-  const scaled = (x: Float64Array) => { const length = norm(x) || 1; return x.map((one) => one / length); };
+  const times = (x: Float64Array) =>
+    Float64Array.from(x, (_, j) => dot(covariance.subarray(j * d, (j + 1) * d), x) + 1e-12 * x[j]);
+  const scaled = (x: Float64Array) => {
+    const length = norm(x) || 1;
+    return x.map((one) => one / length);
+  };
   for (let round = 0; round < rounds; round++) {
     u = scaled(times(u));
-    const turned = times(v), part = dot(turned, u);
+    const turned = times(v),
+      part = dot(turned, u);
     v = scaled(turned.map((one, k) => one - part * u[k]));
   }
   return [facing(u), facing(v)];
@@ -108,14 +138,34 @@ function facing(x: Float64Array): Float64Array {
 }
 
 export function pcaPlane(loc: Float32Array, scale: Float32Array | null, d: number, half: number): Plane {
-  const { mean, covariance } = aggregate(loc, scale, d), [u, v] = principal(covariance, d);
-  const spread = Math.sqrt(Math.max(1e-12, dot(u, u.map((_, j) => dot(covariance.subarray(j * d, (j + 1) * d), u)))));
-  return { kind: "pca", name: "", origin: mean, u, v, half: Math.max(3.6 * spread, 0.25 * half), axes: null, scene: null };
+  const { mean, covariance } = aggregate(loc, scale, d),
+    [u, v] = principal(covariance, d);
+  const spread = Math.sqrt(
+    Math.max(
+      1e-12,
+      dot(
+        u,
+        u.map((_, j) => dot(covariance.subarray(j * d, (j + 1) * d), u)),
+      ),
+    ),
+  );
+  return {
+    kind: "pca",
+    name: "",
+    origin: mean,
+    u,
+    v,
+    half: Math.max(3.6 * spread, 0.25 * half),
+    axes: null,
+    scene: null,
+  };
 }
 
 /** Half the width that shows nearly all codes and, where there is room, the third ring. */
 export function reach(loc: Float32Array, d: number, plane: Plane): number {
-  const n = loc.length / d, far: number[] = [], step = Math.max(1, Math.floor(n / 4000));
+  const n = loc.length / d,
+    far: number[] = [],
+    step = Math.max(1, Math.floor(n / 4000));
   for (let i = 0; i < n; i += step) {
     const [a, b] = toPlane(plane, loc.subarray(i * d, (i + 1) * d));
     far.push(Math.max(Math.abs(a), Math.abs(b)));

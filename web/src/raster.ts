@@ -2,13 +2,29 @@
 // Whole numbers only, so the same points give the same bytes on every machine.
 
 /** Pixel of a place (a, b): (ox + a sx, oy + b sy); sy is negative, b grows upwards. */
-export interface Frame { width: number; height: number; sx: number; sy: number; ox: number; oy: number }
+export interface Frame {
+  width: number;
+  height: number;
+  sx: number;
+  sy: number;
+  ox: number;
+  oy: number;
+}
 
 /** Four whole numbers a pixel: weight, and weight times red, green, blue. */
-export interface Sums { width: number; height: number; cells: Uint32Array }
+export interface Sums {
+  width: number;
+  height: number;
+  cells: Uint32Array;
+}
 
 /** A small mask: offsets from the middle, and the coverage 1..15 of each. */
-export interface Stamp { dx: Int32Array; dy: Int32Array; cover: Uint8Array; radius: number }
+export interface Stamp {
+  dx: Int32Array;
+  dy: Int32Array;
+  cover: Uint8Array;
+  radius: number;
+}
 
 export const FULL = 15;
 
@@ -38,20 +54,32 @@ const INSIDE: Record<Shape, (x: number, y: number) => boolean> = {
 /** A shape of this radius in pixels, its coverage counted on a lattice of 8 x 8 places a pixel. */
 export function stamp(shape: Shape, radius: number): Stamp {
   const reach = Math.ceil(radius);
-  const dx: number[] = [], dy: number[] = [], cover: number[] = [];
+  const dx: number[] = [],
+    dy: number[] = [],
+    cover: number[] = [];
   for (let y = -reach; y <= reach; y++)
     for (let x = -reach; x <= reach; x++) {
       let hits = 0;
       for (let k = 0; k < 64; k++)
         if (INSIDE[shape]((x + ((k & 7) - 3.5) / 8) / radius, (y + ((k >> 3) - 3.5) / 8) / radius)) hits++;
       const part = Math.round((hits * FULL) / 64);
-      if (part > 0) { dx.push(x); dy.push(y); cover.push(part); }
+      if (part > 0) {
+        dx.push(x);
+        dy.push(y);
+        cover.push(part);
+      }
     }
   return { dx: Int32Array.from(dx), dy: Int32Array.from(dy), cover: Uint8Array.from(cover), radius: reach };
 }
 
 /** What a set of points looks like: xy interleaved, a colour number each, a weight 0..15 each, 256 colours, a stamp per colour. */
-export interface Points { xy: Float32Array; color: Uint8Array; weight: Uint8Array; palette: Uint8Array; stamps: Stamp[] | null }
+export interface Points {
+  xy: Float32Array;
+  color: Uint8Array;
+  weight: Uint8Array;
+  palette: Uint8Array;
+  stamps: Stamp[] | null;
+}
 
 /** Add points start..end to the sums; one pixel each without stamps. Returns how many were in view. */
 export function accumulate(into: Sums, points: Points, start: number, end: number, f: Frame): number {
@@ -62,9 +90,12 @@ function single({ width, height, cells }: Sums, p: Points, start: number, end: n
   const { xy, color, weight, palette } = p;
   let seen = 0;
   for (let i = start; i < end; i++) {
-    const x = f.ox + xy[2 * i] * f.sx, y = f.oy + xy[2 * i + 1] * f.sy;
+    const x = f.ox + xy[2 * i] * f.sx,
+      y = f.oy + xy[2 * i + 1] * f.sy;
     if (!(x >= 0 && x < width && y >= 0 && y < height)) continue;
-    const at = 4 * ((y | 0) * width + (x | 0)), w = weight[i], c = 3 * color[i];
+    const at = 4 * ((y | 0) * width + (x | 0)),
+      w = weight[i],
+      c = 3 * color[i];
     cells[at] += w;
     cells[at + 1] += w * palette[c];
     cells[at + 2] += w * palette[c + 1];
@@ -75,18 +106,28 @@ function single({ width, height, cells }: Sums, p: Points, start: number, end: n
 }
 
 function stamped({ width, height, cells }: Sums, p: Points, start: number, end: number, f: Frame): number {
-  const { xy, color, weight, palette } = p, stamps = p.stamps as Stamp[];
+  const { xy, color, weight, palette } = p,
+    stamps = p.stamps as Stamp[];
   let seen = 0;
   for (let i = start; i < end; i++) {
-    const kind = stamps[color[i] % stamps.length], reach = kind.radius;
-    const x = f.ox + xy[2 * i] * f.sx, y = f.oy + xy[2 * i + 1] * f.sy;
+    const kind = stamps[color[i] % stamps.length],
+      reach = kind.radius;
+    const x = f.ox + xy[2 * i] * f.sx,
+      y = f.oy + xy[2 * i + 1] * f.sy;
     if (!(x >= -reach && x < width + reach && y >= -reach && y < height + reach)) continue;
-    const px = Math.floor(x), py = Math.floor(y), w = weight[i], c = 3 * color[i];
-    const red = palette[c], green = palette[c + 1], blue = palette[c + 2];
+    const px = Math.floor(x),
+      py = Math.floor(y),
+      w = weight[i],
+      c = 3 * color[i];
+    const red = palette[c],
+      green = palette[c + 1],
+      blue = palette[c + 2];
     for (let k = 0; k < kind.cover.length; k++) {
-      const cx = px + kind.dx[k], cy = py + kind.dy[k];
+      const cx = px + kind.dx[k],
+        cy = py + kind.dy[k];
       if (cx < 0 || cx >= width || cy < 0 || cy >= height) continue;
-      const part = Math.ceil((w * kind.cover[k]) / FULL), at = 4 * (cy * width + cx);
+      const part = Math.ceil((w * kind.cover[k]) / FULL),
+        at = 4 * (cy * width + cx);
       cells[at] += part;
       cells[at + 1] += part * red;
       cells[at + 2] += part * green;
@@ -109,7 +150,10 @@ export function tone({ cells }: Sums, table: Uint8Array, out: Uint8ClampedArray)
   const last = table.length - 1;
   for (let at = 0; at < cells.length; at += 4) {
     const w = cells[at];
-    if (w === 0) { out[at + 3] = 0; continue; }
+    if (w === 0) {
+      out[at + 3] = 0;
+      continue;
+    }
     out[at] = (cells[at + 1] / w) | 0;
     out[at + 1] = (cells[at + 2] / w) | 0;
     out[at + 2] = (cells[at + 3] / w) | 0;
@@ -119,10 +163,12 @@ export function tone({ cells }: Sums, table: Uint8Array, out: Uint8ClampedArray)
 
 /** How many points fall into cells of `step` pixels, smoothed by three passes of a box of 2 r + 1 cells. */
 export function density(xy: Float32Array, end: number, f: Frame, step: number, r: number) {
-  const columns = Math.ceil(f.width / step), rows = Math.ceil(f.height / step);
+  const columns = Math.ceil(f.width / step),
+    rows = Math.ceil(f.height / step);
   let cells: Float64Array<ArrayBufferLike> = new Float64Array(columns * rows);
   for (let i = 0; i < end; i++) {
-    const x = (f.ox + xy[2 * i] * f.sx) / step, y = (f.oy + xy[2 * i + 1] * f.sy) / step;
+    const x = (f.ox + xy[2 * i] * f.sx) / step,
+      y = (f.oy + xy[2 * i + 1] * f.sy) / step;
     if (x >= 0 && x < columns && y >= 0 && y < rows) cells[(y | 0) * columns + (x | 0)]++;
   }
   for (let pass = 0; pass < 3; pass++) cells = box(box(cells, columns, rows, r), rows, columns, r);

@@ -8,28 +8,53 @@ export type FromPage =
   | { type: "colors"; color: Uint8Array; palette: Uint8Array; shapes: Uint8Array }
   | { type: "mask"; mask: Uint8Array | null }
   | {
-      type: "draw"; id: number; view: { cx: number; cy: number; half: number }; width: number; height: number; ratio: number;
-      moving: boolean; points: boolean; density: boolean; ink: [number, number, number];
+      type: "draw";
+      id: number;
+      view: { cx: number; cy: number; half: number };
+      width: number;
+      height: number;
+      ratio: number;
+      moving: boolean;
+      points: boolean;
+      density: boolean;
+      ink: [number, number, number];
     };
-export interface Painted { id: number; ms: number; shown: number; count: number }
+export interface Painted {
+  id: number;
+  ms: number;
+  shown: number;
+  count: number;
+}
 
 const BUDGET_MS = 13;
 let canvas: OffscreenCanvas, pen: OffscreenCanvasRenderingContext2D;
-let loc: Float32Array, order: Uint32Array, count = 0, latent = 2;
-let nearness: Uint8Array, mask: Uint8Array | null = null;
+let loc: Float32Array,
+  order: Uint32Array,
+  count = 0,
+  latent = 2;
+let nearness: Uint8Array,
+  mask: Uint8Array | null = null;
 let points: Points = {
-  xy: new Float32Array(0), color: new Uint8Array(0), weight: new Uint8Array(0), palette: new Uint8Array(768), stamps: null,
+  xy: new Float32Array(0),
+  color: new Uint8Array(0),
+  weight: new Uint8Array(0),
+  palette: new Uint8Array(768),
+  stamps: null,
 };
 let shapes = new Uint8Array(1);
-let buffer: Sums | null = null, picture: ImageData | null = null;
-let perPoint = 4e-5, inView = 0;
+let buffer: Sums | null = null,
+  picture: ImageData | null = null;
+let perPoint = 4e-5,
+  inView = 0;
 const stampCache = new Map<string, Stamp[]>();
 
 function project(origin: number[], u: number[], v: number[], fade: number): void {
   const { xy } = points;
   for (let i = 0; i < count; i++) {
     const from = order[i] * latent;
-    let a = 0, b = 0, square = 0;
+    let a = 0,
+      b = 0,
+      square = 0;
     for (let k = 0; k < latent; k++) {
       const z = loc[from + k] - origin[k];
       a += z * u[k];
@@ -45,7 +70,8 @@ function project(origin: number[], u: number[], v: number[], fade: number): void
 }
 
 function weigh(): void {
-  for (let i = 0; i < count; i++) points.weight[i] = mask && !mask[order[i]] ? Math.max(1, nearness[i] >> 3) : nearness[i];
+  for (let i = 0; i < count; i++)
+    points.weight[i] = mask && !mask[order[i]] ? Math.max(1, nearness[i] >> 3) : nearness[i];
 }
 
 function stampsFor(ratio: number): Stamp[] | null {
@@ -54,14 +80,18 @@ function stampsFor(ratio: number): Stamp[] | null {
   const key = `${radius}|${shapes.join()}`;
   if (!stampCache.has(key)) {
     if (stampCache.size > 40) stampCache.clear();
-    stampCache.set(key, Array.from(shapes, (shape) => stamp(SHAPES[shape % SHAPES.length], radius)));
+    stampCache.set(
+      key,
+      Array.from(shapes, (shape) => stamp(SHAPES[shape % SHAPES.length], radius)),
+    );
   }
   return stampCache.get(key) as Stamp[];
 }
 
 function draw(message: Extract<FromPage, { type: "draw" }>): void {
   const began = performance.now();
-  const width = Math.max(1, message.width), height = Math.max(1, message.height);
+  const width = Math.max(1, message.width),
+    height = Math.max(1, message.height);
   if (canvas.width !== width || canvas.height !== height || !buffer || !picture) {
     canvas.width = width;
     canvas.height = height;
@@ -71,7 +101,8 @@ function draw(message: Extract<FromPage, { type: "draw" }>): void {
   const f = frame(message.view, width, height);
   const end = message.moving ? Math.min(count, Math.max(20_000, Math.floor(BUDGET_MS / perPoint))) : count;
   pen.clearRect(0, 0, width, height);
-  if (message.density) pen.putImageData(bands(f, Math.min(end, 200_000), message.ratio, message.ink, width, height), 0, 0);
+  if (message.density)
+    pen.putImageData(bands(f, Math.min(end, 200_000), message.ratio, message.ink, width, height), 0, 0);
   if (message.points) {
     buffer.cells.fill(0);
     points.stamps = stampsFor(message.ratio);
@@ -80,7 +111,8 @@ function draw(message: Extract<FromPage, { type: "draw" }>): void {
     if (end > 5000) perPoint = 0.5 * perPoint + 0.5 * Math.max(5e-6, (performance.now() - start) / end);
     inView = end ? Math.round((seen * count) / end) : 0;
     tone(buffer, opacity(points.stamps ? 0.82 : 0.62), picture.data);
-    if (message.density) over(picture); else pen.putImageData(picture, 0, 0);
+    if (message.density) over(picture);
+    else pen.putImageData(picture, 0, 0);
   }
   const painted: Painted = { id: message.id, ms: performance.now() - began, shown: end, count };
   postMessage(painted);
@@ -94,15 +126,24 @@ function over(top: ImageData): void {
 }
 
 /** Density as six even bands of one ink. */
-function bands(f: ReturnType<typeof frame>, end: number, ratio: number, ink: number[], width: number, height: number): ImageData {
-  const step = Math.max(2, Math.round(2 * ratio)), found = density(points.xy, end, f, step, 4);
+function bands(
+  f: ReturnType<typeof frame>,
+  end: number,
+  ratio: number,
+  ink: number[],
+  width: number,
+  height: number,
+): ImageData {
+  const step = Math.max(2, Math.round(2 * ratio)),
+    found = density(points.xy, end, f, step, 4);
   const out = new ImageData(width, height);
   let top = 0;
   for (const value of found.cells) if (value > top) top = value;
   for (let y = 0; y < height; y++)
     for (let x = 0; x < width; x++) {
       const value = found.cells[((y / step) | 0) * found.columns + ((x / step) | 0)];
-      const level = top > 0 ? Math.floor(7 * Math.sqrt(value / top)) : 0, at = 4 * (y * width + x);
+      const level = top > 0 ? Math.floor(7 * Math.sqrt(value / top)) : 0,
+        at = 4 * (y * width + x);
       out.data[at] = ink[0];
       out.data[at + 1] = ink[1];
       out.data[at + 2] = ink[2];
@@ -118,7 +159,12 @@ onmessage = (event: MessageEvent<FromPage>) => {
     pen = canvas.getContext("2d") as OffscreenCanvasRenderingContext2D;
     order = shuffled(count);
     nearness = new Uint8Array(count).fill(FULL);
-    points = { ...points, xy: new Float32Array(2 * count), color: new Uint8Array(count), weight: new Uint8Array(count).fill(FULL) };
+    points = {
+      ...points,
+      xy: new Float32Array(2 * count),
+      color: new Uint8Array(count),
+      weight: new Uint8Array(count).fill(FULL),
+    };
     inView = count;
   } else if (message.type === "plane") project(message.origin, message.u, message.v, message.fade);
   else if (message.type === "colors") {

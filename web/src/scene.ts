@@ -1,39 +1,99 @@
 // The scene: what Python wrote, from the elements of the page or from the local server.
 
-export interface Measure { value: number | null; low: number | null; high: number | null; n: number; reading: string; raw?: number | null }
+export interface Measure {
+  value: number | null;
+  low: number | null;
+  high: number | null;
+  n: number;
+  reading: string;
+  raw?: number | null;
+}
 
-export interface ScenePlane { name: string; origin: number[]; u: number[]; v: number[]; half: number; gap?: string | null; grid?: number }
+export interface ScenePlane {
+  name: string;
+  origin: number[];
+  u: number[];
+  v: number[];
+  half: number;
+  gap?: string | null;
+  grid?: number;
+}
 
-export interface Hole { number: number; place: number[]; mass: number; low: number; high: number; nearest: number[] }
+export interface Hole {
+  number: number;
+  place: number[];
+  mass: number;
+  low: number;
+  high: number;
+  nearest: number[];
+}
 
 export interface Cliff {
-  number: number; place: number[]; from: number[]; to: number[]; size: number; width: number; nearest: number[]; jump?: boolean;
+  number: number;
+  place: number[];
+  from: number[];
+  to: number[];
+  size: number;
+  width: number;
+  nearest: number[];
+  jump?: boolean;
 }
 
 export interface Decoder {
-  rung: "onnx" | "server" | "lattice"; onnx?: string; milliseconds?: number; input?: string; output?: string;
-  plane?: number; side?: number; values?: string;
+  rung: "onnx" | "server" | "lattice";
+  onnx?: string;
+  milliseconds?: number;
+  input?: string;
+  output?: string;
+  plane?: number;
+  side?: number;
+  values?: string;
   /** Codes that the server takes at once. */
   most?: number;
 }
 
 export interface Card {
-  verdict: string; levels: Record<string, string | null>; reference: string; sensitivity: Measure; about: Record<string, unknown>;
+  verdict: string;
+  levels: Record<string, string | null>;
+  reference: string;
+  sensitivity: Measure;
+  about: Record<string, unknown>;
   [measure: string]: unknown;
 }
 
 export interface ScenePanel {
-  name: string; title: string; latent: number; loc: string; scale: string | null; kl_per_feature: number[] | null;
-  error: string | null; kl: string | null; live: boolean[]; order: number[];
+  name: string;
+  title: string;
+  latent: number;
+  loc: string;
+  scale: string | null;
+  kl_per_feature: number[] | null;
+  error: string | null;
+  kl: string | null;
+  live: boolean[];
+  order: number[];
   prior: { kind: "standard_normal" } | { kind: "samples"; draws: string };
-  law: { mean: number[]; whiten: number[][] } | null; planes: ScenePlane[]; decoder: Decoder; card: Card | null;
-  holes: Hole[]; cliffs: Cliff[]; effective_beta: number | null; path?: string;
+  law: { mean: number[]; whiten: number[][] } | null;
+  planes: ScenePlane[];
+  decoder: Decoder;
+  card: Card | null;
+  holes: Hole[];
+  cliffs: Cliff[];
+  effective_beta: number | null;
+  path?: string;
 }
 
 export interface Scene {
-  version: number; gapless: string; title: string; created: string; kind: "image" | "table" | "counts" | "series";
-  event_shape: number[]; columns: string[]; columns_range: [number, number][];
-  scaling: { shift: number[]; scale: number[] } | null; display: { low: number; high: number };
+  version: number;
+  gapless: string;
+  title: string;
+  created: string;
+  kind: "image" | "table" | "counts" | "series";
+  event_shape: number[];
+  columns: string[];
+  columns_range: [number, number][];
+  scaling: { shift: number[]; scale: number[] } | null;
+  display: { low: number; high: number };
   label_names: string[];
   /** The language asked for when the scene was written; else the reader's. */
   language?: string;
@@ -57,7 +117,8 @@ type FromBase64 = { fromBase64?: (text: string) => Uint8Array<ArrayBuffer> };
 function fromBase64(text: string): Uint8Array<ArrayBuffer> {
   const quick = (Uint8Array as unknown as FromBase64).fromBase64;
   if (quick) return quick(text);
-  const raw = atob(text), bytes = new Uint8Array(raw.length);
+  const raw = atob(text),
+    bytes = new Uint8Array(raw.length);
   for (let i = 0; i < raw.length; i++) bytes[i] = raw.charCodeAt(i);
   return bytes;
 }
@@ -71,7 +132,9 @@ export async function unpack(packed: Packed): Promise<ArrayBuffer> {
 
 function embedded(scene: HTMLElement): Source {
   const elements = new Map<string, HTMLElement>();
-  document.querySelectorAll<HTMLElement>("script[data-name]").forEach((one) => elements.set(one.dataset.name ?? "", one));
+  document
+    .querySelectorAll<HTMLElement>("script[data-name]")
+    .forEach((one) => elements.set(one.dataset.name ?? "", one));
   const packed = async (name: string): Promise<Packed> => {
     const element = elements.get(name);
     if (!element) throw new Error(`the page holds no data named ${name}`);
@@ -80,7 +143,12 @@ function embedded(scene: HTMLElement): Source {
     elements.delete(name);
     return { text, encoding: element.dataset.encoding ?? "" };
   };
-  return { scene: JSON.parse(scene.textContent ?? "{}") as Scene, token: null, packed, bytes: async (name) => unpack(await packed(name)) };
+  return {
+    scene: JSON.parse(scene.textContent ?? "{}") as Scene,
+    token: null,
+    packed,
+    bytes: async (name) => unpack(await packed(name)),
+  };
 }
 
 async function served(token: string): Promise<Source> {

@@ -22,7 +22,14 @@ export const labels = signal<Int16Array | null>(null);
 export const heldOut = signal<Uint8Array | null>(null);
 export const stored = signal<Uint8Array | Float32Array | null>(null);
 export const layers = signal<Record<Layer, boolean>>({
-  points: true, density: false, ellipses: false, prior: true, gap: true, grid: false, findings: true, names: true,
+  points: true,
+  density: false,
+  ellipses: false,
+  prior: true,
+  gap: true,
+  grid: false,
+  findings: true,
+  names: true,
 });
 export const colorBy = signal<ColorBy>("label");
 export const mode = signal<Mode>("look");
@@ -47,7 +54,10 @@ export const paintedAfter: number[] = [];
 /** The same from the input's own time stamp: the browser hands movements over once a frame. */
 export const paintedAfterInput: number[] = [];
 
-const keep = <T>(list: T[], one: T) => { list.push(one); if (list.length > 2000) list.shift(); };
+const keep = <T>(list: T[], one: T) => {
+  list.push(one);
+  if (list.length > 2000) list.shift();
+};
 export const framePainted = (one: { ms: number; shown: number; count: number }) => keep(frames, one);
 export function movePainted(move: Move): void {
   keep(paintedAfter, performance.now() - move.heard);
@@ -74,7 +84,11 @@ function linked(from: Latent, to: Latent, z: Float32Array, near: number): Float3
 }
 
 function readSoon(): void {
-  if (!readings) readings = requestAnimationFrame(() => { readings = 0; readNow(); });
+  if (!readings)
+    readings = requestAnimationFrame(() => {
+      readings = 0;
+      readNow();
+    });
 }
 
 export function readNow(): void {
@@ -97,7 +111,9 @@ export function chooseItem(index: number | null, from?: Latent): void {
 }
 
 export function pick(index: number): void {
-  picked.value = picked.value.includes(index) ? picked.value.filter((one) => one !== index) : [...picked.value.slice(-2), index];
+  picked.value = picked.value.includes(index)
+    ? picked.value.filter((one) => one !== index)
+    : [...picked.value.slice(-2), index];
 }
 
 /** The corners of a path; where all stand on items and panels are linked, the other panels walk between the same items. */
@@ -107,27 +123,45 @@ export function setCorners(latent: Latent, corners: Walk["corners"]): void {
   if (!shared) return;
   for (const other of latents.value) {
     if (other === latent) continue;
-    const place = (one: Walk["corners"][number]) => (link.value === "item" ? Float32Array.from(other.at(one.item)) : one.z);
-    if (link.value === "item" || other.d === latent.d) put(other, corners.map((one) => ({ ...one, z: place(one) })));
+    const place = (one: Walk["corners"][number]) =>
+      link.value === "item" ? Float32Array.from(other.at(one.item)) : one.z;
+    if (link.value === "item" || other.d === latent.d)
+      put(
+        other,
+        corners.map((one) => ({ ...one, z: place(one) })),
+      );
   }
 }
 
 function put(latent: Latent, corners: Walk["corners"]): void {
-  if (!corners.length) { latent.walk.value = null; return; }
-  const codes = walkCodes(corners.map((one) => one.z), corners.length > 1 ? steps.value : 1, way.value, way.value === "density" ? latent.pathCodes() : undefined);
+  if (!corners.length) {
+    latent.walk.value = null;
+    return;
+  }
+  const codes = walkCodes(
+    corners.map((one) => one.z),
+    corners.length > 1 ? steps.value : 1,
+    way.value,
+    way.value === "density" ? latent.pathCodes() : undefined,
+  );
   const made: Walk = { corners, codes, outputs: null };
   latent.walk.value = made;
   const z = new Float32Array(codes.length * latent.d);
   codes.forEach((code, i) => z.set(code, i * latent.d));
   latent.decoder.value?.run(z, codes.length).then(
-    (outputs) => { if (latent.walk.value === made) latent.walk.value = { ...made, outputs }; },
+    (outputs) => {
+      if (latent.walk.value === made) latent.walk.value = { ...made, outputs };
+    },
     (error: unknown) => (latent.failure.value = String(error)),
   );
 }
 
 /** Corners from an address: places without items. */
 export function restoreWalk(latent: Latent, corners: number[][]): void {
-  put(latent, corners.map((z) => ({ z: Float32Array.from(z), item: -1 })));
+  put(
+    latent,
+    corners.map((z) => ({ z: Float32Array.from(z), item: -1 })),
+  );
 }
 
 export function redoWalks(): void {
@@ -137,11 +171,16 @@ export function redoWalks(): void {
 export const labelName = (label: number): string => scene.value?.label_names[label] ?? String(label);
 
 export const number = (value: number, digits = 2): string =>
-  (Math.abs(value) >= 1e5 ? value.toPrecision(2) : value.toFixed(digits)).replace(/^-(0\.?0*)$/, "$1").replace("-", "\u2212");
+  (Math.abs(value) >= 1e5 ? value.toPrecision(2) : value.toFixed(digits))
+    .replace(/^-(0\.?0*)$/, "$1")
+    .replace("-", "\u2212");
 
 /** Numbers of any size in little room. */
 export const compact = (value: number): string =>
-  (value !== 0 && (Math.abs(value) < 0.001 || Math.abs(value) >= 1e4) ? value.toExponential(0) : value.toPrecision(2)).replace("-", "\u2212");
+  (value !== 0 && (Math.abs(value) < 0.001 || Math.abs(value) >= 1e4)
+    ? value.toExponential(0)
+    : value.toPrecision(2)
+  ).replace("-", "\u2212");
 
 export function codeWords(z: ArrayLike<number>, most = 4): string {
   const shown = Array.from({ length: Math.min(z.length, most) }, (_, k) => number(z[k]));
@@ -154,10 +193,23 @@ const NEAR = 0.3;
 /** "between 3 and 8; no data within 2.1 sigma": a place in words. */
 export function placeWords(reading: Reading): string {
   const [first, second] = reading.labels.map(labelName);
-  const where = second !== undefined ? t("place.between", { first, second }) : first !== undefined ? t("place.among", { first }) : "";
-  const { standing, sigma } = reading, fine = sigma < 0.1 ? 100 : 10;
-  const far = standing === "gap" && sigma >= NEAR, bound = far ? Math.floor(sigma * fine) : Math.max(1, Math.ceil(sigma * fine));
-  const how = far ? "place.far" : standing === "gap" ? "place.unlike" : standing === "edge" ? "place.edge" : "place.data";
+  const where =
+    second !== undefined
+      ? t("place.between", { first, second })
+      : first !== undefined
+        ? t("place.among", { first })
+        : "";
+  const { standing, sigma } = reading,
+    fine = sigma < 0.1 ? 100 : 10;
+  const far = standing === "gap" && sigma >= NEAR,
+    bound = far ? Math.floor(sigma * fine) : Math.max(1, Math.ceil(sigma * fine));
+  const how = far
+    ? "place.far"
+    : standing === "gap"
+      ? "place.unlike"
+      : standing === "edge"
+        ? "place.edge"
+        : "place.data";
   const data = t(how, { sigma: number(bound / fine, fine === 100 ? 2 : 1) });
   return where ? t("place.both", { where, data }) : data;
 }

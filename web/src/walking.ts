@@ -4,7 +4,13 @@ import type { Latent } from "./latent";
 import { changes } from "./path";
 import { sizeOf } from "./scene";
 
-export interface Along { change: Float64Array; gap: (number | null)[]; sigma: number[]; prior: number[]; outside: boolean[] }
+export interface Along {
+  change: Float64Array;
+  gap: (number | null)[];
+  sigma: number[];
+  prior: number[];
+  outside: boolean[];
+}
 
 const known = new WeakMap<object, Along>();
 
@@ -14,9 +20,12 @@ export function along(latent: Latent): Along | null {
   if (!walk) return null;
   const found = known.get(walk);
   if (found) return found;
-  const sigma = walk.codes.map((z) => latent.near(z, 1).distances[0] ?? 0), gap = walk.codes.map((z) => latent.gapAt(z));
+  const sigma = walk.codes.map((z) => latent.near(z, 1).distances[0] ?? 0),
+    gap = walk.codes.map((z) => latent.gapAt(z));
   const made: Along = {
-    sigma, gap, prior: walk.codes.map((z) => latent.logPrior(z)),
+    sigma,
+    gap,
+    prior: walk.codes.map((z) => latent.logPrior(z)),
     outside: sigma.map((one, i) => standing(gap[i], one, latent.usual) === "gap"),
     change: walk.outputs ? changes(walk.outputs, sizeOf(latent.scene.event_shape)) : new Float64Array(0),
   };

@@ -1,7 +1,23 @@
 import { expect, test } from "vitest";
-import { around, gapScore, logKernel, logStandardNormal, nearest, standing, usualDistance, whitenAll, whitened } from "../src/gap";
+import {
+  around,
+  gapScore,
+  logKernel,
+  logStandardNormal,
+  nearest,
+  standing,
+  usualDistance,
+  whitenAll,
+  whitened,
+} from "../src/gap";
 
-const law = { mean: [1, 2], whiten: [[2, 0], [0.5, 0.5]] };
+const law = {
+  mean: [1, 2],
+  whiten: [
+    [2, 0],
+    [0.5, 0.5],
+  ],
+};
 
 test("whitening: w = W (z - mean), one code or all", () => {
   expect([...whitened(law, [2, 4])]).toEqual([2, 1.5]);
@@ -12,8 +28,12 @@ test("whitening: w = W (z - mean), one code or all", () => {
 });
 
 test("nearest agrees with sorting all distances", () => {
-  const codes = Float32Array.from({ length: 900 }, (_, i) => Math.sin(i * 12.9898) * 3), at = [0.2, -0.4, 0.1];
-  const far = Array.from({ length: 300 }, (_, i) => [i, Math.hypot(...at.map((one, k) => codes[3 * i + k] - one))] as const).sort((a, b) => a[1] - b[1]);
+  const codes = Float32Array.from({ length: 900 }, (_, i) => Math.sin(i * 12.9898) * 3),
+    at = [0.2, -0.4, 0.1];
+  const far = Array.from(
+    { length: 300 },
+    (_, i) => [i, Math.hypot(...at.map((one, k) => codes[3 * i + k] - one))] as const,
+  ).sort((a, b) => a[1] - b[1]);
   const found = nearest(codes, 3, at, 7);
   expect(found.items).toEqual(far.slice(0, 7).map(([i]) => i));
   expect(found.distances[6]).toBeCloseTo(far[6][1], 5);

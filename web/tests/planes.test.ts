@@ -1,10 +1,22 @@
 import { expect, test } from "vitest";
 import { contour, levelOf } from "../src/contours";
 import { pseudoInverse } from "../src/latent";
-import { aggregate, axesPlane, distance, dot, fromPlane, itemsPlane, norm, pcaPlane, principal, toPlane } from "../src/planes";
+import {
+  aggregate,
+  axesPlane,
+  distance,
+  dot,
+  fromPlane,
+  itemsPlane,
+  norm,
+  pcaPlane,
+  principal,
+  toPlane,
+} from "../src/planes";
 
 test("a plane of two axes: there and back, distance along the others", () => {
-  const plane = axesPlane([9, 1, 9, 2], 0, 2, 3), z = fromPlane(plane, 0.5, -1);
+  const plane = axesPlane([9, 1, 9, 2], 0, 2, 3),
+    z = fromPlane(plane, 0.5, -1);
   expect([...z]).toEqual([0.5, 1, -1, 2]);
   expect(toPlane(plane, z)).toEqual([0.5, -1]);
   expect(distance(plane, [0, 4, 0, 6])).toBeCloseTo(5, 12);
@@ -16,9 +28,16 @@ test("one latent feature: the second axis moves nothing", () => {
 });
 
 test("the plane through three items holds them, with orthonormal axes", () => {
-  const items = [[1, 0, 0, 2], [0, 1, 0, -1], [0, 0, 1, 0.5]], plane = itemsPlane(items[0], items[1], items[2]);
+  const items = [
+      [1, 0, 0, 2],
+      [0, 1, 0, -1],
+      [0, 0, 1, 0.5],
+    ],
+    plane = itemsPlane(items[0], items[1], items[2]);
   if (!plane) throw new Error("no plane");
-  expect([dot(plane.u, plane.v), norm(plane.u), norm(plane.v)].map((one) => one.toFixed(9))).toEqual(["0.000000000", "1.000000000", "1.000000000"].map((one, k) => (k ? one : expect.stringMatching(/^-?0\.0{9}$/))));
+  expect([dot(plane.u, plane.v), norm(plane.u), norm(plane.v)].map((one) => one.toFixed(9))).toEqual(
+    ["0.000000000", "1.000000000", "1.000000000"].map((one, k) => (k ? one : expect.stringMatching(/^-?0\.0{9}$/))),
+  );
   for (const z of items) expect(distance(plane, z)).toBeLessThan(1e-6);
   for (const z of items) expect(Math.max(...toPlane(plane, z).map(Math.abs))).toBeLessThan(plane.half);
 });
@@ -28,8 +47,17 @@ test("three items on a line make no plane", () => {
 });
 
 test("principal axes of a known covariance", () => {
-  const s = Math.SQRT1_2, axes = [[s, s, 0], [s, -s, 0], [0, 0, 1]], values = [5, 2, 1], covariance = new Float64Array(9);
-  for (let j = 0; j < 3; j++) for (let k = 0; k < 3; k++) for (let a = 0; a < 3; a++) covariance[3 * j + k] += values[a] * axes[a][j] * axes[a][k];
+  const s = Math.SQRT1_2,
+    axes = [
+      [s, s, 0],
+      [s, -s, 0],
+      [0, 0, 1],
+    ],
+    values = [5, 2, 1],
+    covariance = new Float64Array(9);
+  for (let j = 0; j < 3; j++)
+    for (let k = 0; k < 3; k++)
+      for (let a = 0; a < 3; a++) covariance[3 * j + k] += values[a] * axes[a][j] * axes[a][k];
   const [u, v] = principal(covariance, 3);
   expect(Math.abs(dot(u, axes[0]))).toBeCloseTo(1, 9);
   expect(Math.abs(dot(v, axes[1]))).toBeCloseTo(1, 9);
@@ -50,13 +78,18 @@ test("a PCA plane follows the longest spread and ends beyond it", () => {
 });
 
 test("W W+ = I for independent rows", () => {
-  const rows = [[2, 1, 0], [0, 1, 3]], back = pseudoInverse(rows);
+  const rows = [
+      [2, 1, 0],
+      [0, 1, 3],
+    ],
+    back = pseudoInverse(rows);
   const product = rows.map((row) => [0, 1].map((r) => row.reduce((all, one, k) => all + one * back[k][r], 0)));
   product.flat().forEach((one, k) => expect(one).toBeCloseTo([1, 0, 0, 1][k], 12));
 });
 
 test("a contour of a plane is a straight line where it should be", () => {
-  const grid = Array.from({ length: 25 }, (_, k) => k % 5), lines = contour(grid, 5, 5, 1.5);
+  const grid = Array.from({ length: 25 }, (_, k) => k % 5),
+    lines = contour(grid, 5, 5, 1.5);
   expect(lines.length).toBe(4 * 4);
   for (let k = 0; k < lines.length; k += 2) expect(lines[k]).toBe(1.5);
 });

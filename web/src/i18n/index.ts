@@ -25,7 +25,8 @@ const CLOSED_LETTERS = "lmnrLMNR";
 
 /** Whether the last syllable has a final consonant; 으로/로 treats the final ㄹ as open. */
 export function endsClosed(word: string, particle = ""): boolean {
-  const last = word.trim().slice(-1), code = last.charCodeAt(0) - 0xac00;
+  const last = word.trim().slice(-1),
+    code = last.charCodeAt(0) - 0xac00;
   if (code >= 0 && code < 11172) return code % 28 !== 0 && !(particle.startsWith("으") && code % 28 === 8);
   if (/\d/.test(last)) return CLOSED_DIGITS.includes(last) && !(particle.startsWith("으") && "178".includes(last));
   return CLOSED_LETTERS.includes(last);

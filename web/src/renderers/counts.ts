@@ -17,13 +17,17 @@ export function counts(scene: Scene): Painter {
   return {
     aspect: 1.25,
     paint(pen, values, box, ink, look = "plain") {
-      const chosen = top(values, Math.max(3, Math.min(12, Math.floor(box.height / 11)))), pitch = box.height / chosen.length;
-      const largest = Math.max(1e-12, ...chosen.map((k) => Math.abs(values[k]))), names = box.width >= 110 && pitch >= 7.5;
-      const text = names ? Math.min(84, box.width * 0.36) : 0, numbers = names ? 44 : 0;
+      const chosen = top(values, Math.max(3, Math.min(12, Math.floor(box.height / 11)))),
+        pitch = box.height / chosen.length;
+      const largest = Math.max(1e-12, ...chosen.map((k) => Math.abs(values[k]))),
+        names = box.width >= 110 && pitch >= 7.5;
+      const text = names ? Math.min(84, box.width * 0.36) : 0,
+        numbers = names ? 44 : 0;
       pen.font = `${Math.min(11, pitch - 0.5)}px system-ui, sans-serif`;
       pen.textBaseline = "middle";
       chosen.forEach((k, row) => {
-        const y = box.y + row * pitch, width = ((box.width - text - numbers) * Math.abs(values[k])) / largest;
+        const y = box.y + row * pitch,
+          width = ((box.width - text - numbers) * Math.abs(values[k])) / largest;
         pen.fillStyle = look === "difference" && values[k] < 0 ? ink.negative : ink.accent;
         pen.fillRect(box.x + text, y + pitch * 0.12, Math.max(1, width), pitch * 0.76);
         if (!names) return;
@@ -36,7 +40,9 @@ export function counts(scene: Scene): Painter {
       });
     },
     describe(values) {
-      return top(values, 3).map((k) => t("describe.table", { name: name(k), value: short(amount(values, k)) })).join(", ");
+      return top(values, 3)
+        .map((k) => t("describe.table", { name: name(k), value: short(amount(values, k)) }))
+        .join(", ");
     },
   };
 }

@@ -4,9 +4,12 @@ import type { Scene } from "../scene";
 import type { Box, Ink, Look, Painter } from "./index";
 
 export function image(scene: Scene): Painter {
-  const [channels, height, width] = scene.event_shape.length === 3 ? scene.event_shape : [1, ...scene.event_shape.slice(-2)];
-  const { low, high } = scene.display, pixels = width * height;
-  let scratch: HTMLCanvasElement | null = null, data: ImageData | null = null;
+  const [channels, height, width] =
+    scene.event_shape.length === 3 ? scene.event_shape : [1, ...scene.event_shape.slice(-2)];
+  const { low, high } = scene.display,
+    pixels = width * height;
+  let scratch: HTMLCanvasElement | null = null,
+    data: ImageData | null = null;
 
   const byte = (value: number) => ((value - low) / (high - low)) * 255;
 
@@ -20,11 +23,15 @@ export function image(scene: Scene): Painter {
   }
 
   function difference(values: ArrayLike<number>, out: Uint8ClampedArray, ink: Ink): void {
-    const zero = ink.dark ? [38, 42, 48] : [244, 244, 241], less = [51, 117, 187], more = [217, 95, 14];
+    const zero = ink.dark ? [38, 42, 48] : [244, 244, 241],
+      less = [51, 117, 187],
+      more = [217, 95, 14];
     for (let i = 0; i < pixels; i++) {
       let sum = 0;
       for (let c = 0; c < channels; c++) sum += values[c * pixels + i];
-      const part = Math.max(-1, Math.min(1, sum / channels / (high - low))), end = part < 0 ? less : more, by = Math.sqrt(Math.abs(part));
+      const part = Math.max(-1, Math.min(1, sum / channels / (high - low))),
+        end = part < 0 ? less : more,
+        by = Math.sqrt(Math.abs(part));
       for (let c = 0; c < 3; c++) out[4 * i + c] = zero[c] + by * (end[c] - zero[c]);
       out[4 * i + 3] = 255;
     }

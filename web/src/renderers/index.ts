@@ -7,8 +7,20 @@ import { series } from "./series";
 import { table } from "./table";
 
 export type Look = "plain" | "difference";
-export interface Box { x: number; y: number; width: number; height: number }
-export interface Ink { text: string; faint: string; line: string; accent: string; negative: string; dark: boolean }
+export interface Box {
+  x: number;
+  y: number;
+  width: number;
+  height: number;
+}
+export interface Ink {
+  text: string;
+  faint: string;
+  line: string;
+  accent: string;
+  negative: string;
+  dark: boolean;
+}
 
 export interface Painter {
   /** Width over height that suits the data. */
@@ -40,4 +52,7 @@ export function raw(scene: Scene, value: number, k: number): number {
 }
 
 export const short = (value: number): string =>
-  (Math.abs(value) >= 1000 || (Math.abs(value) < 0.01 && value !== 0) ? value.toPrecision(2) : value.toFixed(2)).replace("-", "\u2212");
+  (Math.abs(value) >= 1000 || (Math.abs(value) < 0.01 && value !== 0)
+    ? value.toPrecision(2)
+    : value.toFixed(2)
+  ).replace("-", "\u2212");
