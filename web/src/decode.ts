@@ -1,4 +1,4 @@
-// The decode ladder: in the browser, by the local server, or pictures made beforehand; of hasty requests the latest wins.
+// The decode ladder: in the browser, by the local server, or pictures made beforehand.
 import workerCode from "./decode.worker.ts?classic";
 import type { FromDecoder, ToDecoder } from "./decode.worker";
 import { LatestWins } from "./latest";
@@ -24,7 +24,7 @@ export function startWorker(code: string): Worker {
   return worker;
 }
 
-/** One worker with the runtime for all panels. Large batches go in pieces, so that the cursor never waits for a film strip. */
+/** One worker with the runtime for all panels; the cursor goes before film strips. */
 export class Runtime {
   private worker = startWorker(workerCode);
   private waiting = new Map<number, Waiting>();

@@ -117,7 +117,7 @@ export function gapScore(grid: Float32Array, side: number, half: number, a: numb
   return (1 - q) * ((1 - p) * at(j, i) + p * at(j, i + 1)) + q * ((1 - p) * at(j + 1, i) + p * at(j + 1, i + 1));
 }
 
-/** How far most codes are from their nearest other; three times this is far from data. Large sets are judged by fewer codes. */
+/** How far most codes are from their nearest other; three times this is far from data. Fewer codes speak for large sets. */
 export function usualDistance(codes: Float32Array, rank: number): number {
   const n = rank ? codes.length / rank : 0,
     sample = Math.max(16, Math.min(200, 2e7 / Math.max(1, n))),

@@ -154,7 +154,8 @@ export class Latent {
 
   /** The window that shows a whole plane: all of its codes, and the third ring. */
   home(plane: Plane): View {
-    const far = reach(this.loc, this.d, plane); // the window of a scored plane ends where its gap map does, if that shows nearly all
+    // the window of a scored plane ends where its gap map does, if that shows nearly all
+    const far = reach(this.loc, this.d, plane);
     return {
       cx: 0,
       cy: 0,

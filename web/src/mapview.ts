@@ -1,10 +1,11 @@
-// One map on the page: four sheets (under, points, over, cursor) kept in step, and what the pointer and the keys do on it.
+// One map on the page: four sheets (under, points, over, cursor) kept in step.
 import { effect } from "@preact/signals";
 import { startWorker } from "./decode";
 import { language } from "./i18n";
 import { labelName } from "./state";
 import * as state from "./state";
 import type { Latent } from "./latent";
+import { drawGaps, drawPrior, setHalo } from "./ground";
 import * as draw from "./overlays";
 import { colorsFor, middlesOf, usualOff } from "./coloring";
 import type { Middle } from "./coloring";
@@ -213,14 +214,14 @@ export class MapView {
       dark = state.dark.value,
       show = state.layers.value,
       ink = inkOf(dark);
-    draw.setHalo(dark ? "#14181d" : "#fdfdfb");
+    setHalo(dark ? "#14181d" : "#fdfdfb");
     const under = this.clear("under"),
       over = this.clear("over"),
       low = { pen: under, frame: f, ink, dark },
       high = { pen: over, frame: f, ink, dark };
     if (show.grid) this.decodedGrid(under, f, view);
-    if (show.gap) draw.drawGaps(low, latent, this.scratch, ratio);
-    if (show.prior) draw.drawPrior(high, latent, ratio);
+    if (show.gap) drawGaps(low, latent, this.scratch, ratio);
+    if (show.prior) drawPrior(high, latent, ratio);
     if (show.ellipses) draw.drawEllipses(high, latent, state.labels.value, this.projected, this.moving ? 600 : 4000);
     if (show.names && state.colorBy.value === "label" && (show.points || show.density))
       draw.drawNames(high, this.middles, labelName, ratio);
@@ -248,7 +249,7 @@ export class MapView {
     const dark = state.dark.value,
       pen = this.clear("cursor"),
       sheet = { pen, frame: this.frameOf(this.latent.view.value), ink: inkOf(dark), dark };
-    draw.setHalo(dark ? "#14181d" : "#fdfdfb");
+    setHalo(dark ? "#14181d" : "#fdfdfb");
     draw.drawCursor(
       sheet,
       this.latent,

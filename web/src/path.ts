@@ -7,7 +7,7 @@ export type Code = Float64Array;
 const mix = (a: ArrayLike<number>, b: ArrayLike<number>, t: number): Code =>
   Float64Array.from(a, (one, k) => (1 - t) * one + t * b[k]);
 
-/** Spherical interpolation around 0, the length going evenly from |a| to |b| (White 2016); straight where the angle is nil. */
+/** Spherical interpolation around 0 (White 2016), the length going evenly from |a| to |b|; straight where they align. */
 export function slerp(a: ArrayLike<number>, b: ArrayLike<number>, t: number): Code {
   const first = norm(a),
     last = norm(b);

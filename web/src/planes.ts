@@ -112,7 +112,7 @@ export function aggregate(loc: Float32Array, scale: Float32Array | null, d: numb
   return { mean, covariance };
 }
 
-/** The two directions of largest variance, by orthogonal iteration; signs fixed so that the largest part is positive. */
+/** The two directions of largest variance, by orthogonal iteration; the largest part of each is positive. */
 export function principal(covariance: Float64Array, d: number, rounds = 300): [Float64Array, Float64Array] {
   let u = Float64Array.from({ length: d }, (_, k) => 1 + 0.37 * Math.sin(3 * k + 1));
   let v = Float64Array.from({ length: d }, (_, k) => Math.cos(5 * k + 2));

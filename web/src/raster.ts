@@ -1,4 +1,4 @@
-// The count raster: every point adds its weight and colour to whole-number sums per pixel, and one table makes them visible.
+// The count raster: every point adds its weight and colour to sums per pixel, and one table makes them visible.
 // Whole numbers only, so the same points give the same bytes on every machine.
 
 /** Pixel of a place (a, b): (ox + a sx, oy + b sy); sy is negative, b grows upwards. */
@@ -72,7 +72,7 @@ export function stamp(shape: Shape, radius: number): Stamp {
   return { dx: Int32Array.from(dx), dy: Int32Array.from(dy), cover: Uint8Array.from(cover), radius: reach };
 }
 
-/** What a set of points looks like: xy interleaved, a colour number each, a weight 0..15 each, 256 colours, a stamp per colour. */
+/** Points: xy interleaved; a colour number and a weight 0..15 each; 256 colours, and a stamp per colour. */
 export interface Points {
   xy: Float32Array;
   color: Uint8Array;

@@ -116,7 +116,7 @@ export function pick(index: number): void {
     : [...picked.value.slice(-2), index];
 }
 
-/** The corners of a path; where all stand on items and panels are linked, the other panels walk between the same items. */
+/** The corners of a path; where all stand on items, linked panels walk between the same items. */
 export function setCorners(latent: Latent, corners: Walk["corners"]): void {
   put(latent, corners);
   const shared = link.value === "item" ? corners.every((one) => one.item >= 0) : link.value === "place";

@@ -1,4 +1,4 @@
-// What is measured along a walk: change per step, gap score or distance to the data, prior density, and where it leaves the data.
+// What is measured along a walk: change per step, gap score, distance to the data, prior density.
 import { standing } from "./gap";
 import type { Latent } from "./latent";
 import { changes } from "./path";

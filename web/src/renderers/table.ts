@@ -1,4 +1,4 @@
-// A row of a table: one bar per column from the left end of its range to the value; a bar past the range is striped red.
+// A row of a table: one bar per column within its range; a value past the range has another colour and a tick.
 import { t } from "../i18n";
 import type { Scene } from "../scene";
 import type { Box, Ink, Look, Painter } from "./index";
