@@ -1,5 +1,5 @@
 // What the page shows, as signals; every change of the view goes through here.
-import { computed, signal } from "@preact/signals";
+import { batch, computed, signal } from "@preact/signals";
 import type { Latent, Move, Walk } from "./latent";
 import { language, t } from "./i18n";
 import type { Reading } from "./latent";
@@ -69,12 +69,14 @@ let readings = 0;
 /** Move the cursor of one panel, and of those linked with it: to the same item, or to the same place. */
 export function moveCursor(latent: Latent, z: Float32Array, stamp = performance.now()): void {
   const heard = performance.now();
-  active.value = latent.index;
   const near = latent.near(z, 1).items[0] ?? -1;
-  hovered.value = near;
   const targets = latents.value.map((other) => (other === latent ? z : linked(latent, other, z, near)));
   const move: Move = { heard, stamp, left: targets.filter(Boolean).length };
-  targets.forEach((place, k) => place && latents.value[k].go(place, move));
+  batch(() => {
+    active.value = latent.index;
+    hovered.value = near;
+    targets.forEach((place, k) => place && latents.value[k].go(place, move));
+  });
   readSoon();
 }
 

@@ -77,15 +77,22 @@ function place(latent: Latent, panel: PanelView): boolean {
   return true;
 }
 
+/** Read all that the address tells, without making words of it: this runs at every movement. */
+function touched(): void {
+  const page = [language, state.theme, state.calm, state.tab, state.colorBy, state.link, state.layers, state.item, state.active];
+  const panels = state.latents.value.flatMap((one) => [one.plane, one.view, one.z, one.walk]);
+  for (const one of [...page, ...panels]) void one.value;
+}
+
 /** Keep the address in step, at most a few times a second; where a page may not (a frame without address), leave it. */
 export function keepAddress(): void {
   let timer = 0;
   effect(() => {
-    const hash = toHash(current());
+    touched();
     clearTimeout(timer);
     timer = window.setTimeout(() => {
       try {
-        history.replaceState(null, "", `#${hash}`);
+        history.replaceState(null, "", `#${toHash(current())}`);
       } catch {
         /* an inner frame has no address of its own */
       }
