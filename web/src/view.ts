@@ -79,7 +79,17 @@ function place(latent: Latent, panel: PanelView): boolean {
 
 /** Read all that the address tells, without making words of it: this runs at every movement. */
 function touched(): void {
-  const page = [language, state.theme, state.calm, state.tab, state.colorBy, state.link, state.layers, state.item, state.active];
+  const page = [
+    language,
+    state.theme,
+    state.calm,
+    state.tab,
+    state.colorBy,
+    state.link,
+    state.layers,
+    state.item,
+    state.active,
+  ];
   const panels = state.latents.value.flatMap((one) => [one.plane, one.view, one.z, one.walk]);
   for (const one of [...page, ...panels]) void one.value;
 }
