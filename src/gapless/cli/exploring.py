@@ -47,12 +47,13 @@ def explore(
 
 def _scene(folders: tuple[Path, ...], source: str | None, items: int, audit: str, *, static: bool) -> Any:
     from gapless.explorer.export import built
-    from gapless.explorer.scene import build, load_runs, open_data
+    from gapless.explorer.scene import build, load_runs, open_data, tell_paths
 
     built()  # what cannot be shown is said before anything is computed
     runs = load_runs(folders)
     data = open_data(runs, source)
     scene = build(runs, data, items=items, audit=audit, new=source is not None, static=static, tell=say)
+    tell_paths(scene, folders)
     for choice in scene.choices:
         say(choice)
     return scene

@@ -18,7 +18,7 @@ from gapless.runs import Run, load_run
 from gapless.study import COMPARED
 from gapless.workplaces import STUDY
 
-__all__ = ["AUDITS", "MOST_PANELS", "Scene", "build", "load_runs", "open_data"]
+__all__ = ["AUDITS", "MOST_PANELS", "Scene", "build", "load_runs", "open_data", "tell_paths"]
 
 VERSION = 1
 AUDITS = ("none", "quick", "default")
@@ -72,6 +72,13 @@ def load_runs(folders: Sequence[Path]) -> dict[str, Run]:
     for path in found:
         runs[_name(path, runs)] = load_run(path)
     return runs
+
+
+def tell_paths(scene: Scene, folders: Sequence[Path]) -> None:
+    """Write into each panel where its run lies, as it was given: what "Copy as Python" loads."""
+    found = [path for folder in folders for path in _members(Path(folder))]
+    for panel, path in zip(scene.document["panels"], found, strict=True):
+        panel["path"] = str(path)
 
 
 def _members(folder: Path) -> list[Path]:
