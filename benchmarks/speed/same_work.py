@@ -1,5 +1,5 @@
-"""gapless doing the peers' work: the training images alone, 60 of them held out, and a start like theirs, so that losses
-can be compared: no offset at the data's mean, the decoder's last layer at full size, inputs as they are."""
+"""gapless doing the peers' work: the training images alone, 60 of them held out, and a start like theirs, so that
+losses can be compared: no offset at the data's mean, the decoder's last layer at full size, inputs as they are."""
 
 import math
 
