@@ -1,4 +1,4 @@
-"""The explorer's page in the system's Chromium, watched: every request, console message and breach of its policy is kept."""
+"""The explorer's page in the system's Chromium: its requests, console and breaches of its policy are watched."""
 
 import json
 import os
@@ -12,12 +12,13 @@ STATIC = ROOT / "src/gapless/explorer/static"
 AXE = ROOT / "web/node_modules/axe-core/axe.min.js"
 LOCAL = ("file", "blob", "data", "about")
 FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
 ]  # fmt: skip
 WATCH = """
 window.breaches = [];
-document.addEventListener('securitypolicyviolation', (e) => window.breaches.push(`${e.violatedDirective} ${e.blockedURI}`));
+document.addEventListener('securitypolicyviolation', (e) =>
+  window.breaches.push(`${e.violatedDirective} ${e.blockedURI}`));
 """
 
 
@@ -86,8 +87,8 @@ class Visit:
 
     def wait(self, condition, **names):
         """Until a JavaScript expression of s (the state) and the names given holds."""
-        self.page.wait_for_function(f"(given) => {{ const s = gapless.state(), {{ {', '.join(names)} }} = given; return {condition} }}",
-                                    arg=names, timeout=20_000, polling=30)  # fmt: skip
+        body = f"const s = gapless.state(), {{ {', '.join(names)} }} = given; return {condition}"
+        self.page.wait_for_function(f"(given) => {{ {body} }}", arg=names, timeout=20_000, polling=30)
 
     def map(self, k):
         return self.page.locator(".map").nth(k)

@@ -1,8 +1,9 @@
-"""The exported file in a real browser, opened from disk without a network: what is decoded, said, drawn and shared is true."""
+"""The exported file in a real browser, opened from disk without a network: what it decodes, says and draws is true."""
 
 import csv
 import io
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +140,7 @@ def test_every_movement_decodes_what_the_model_decodes(digits, visit):
         for k, each in enumerate(one.state()["panels"]):
             close_to(digits, k, each)
         seen.append(panel["decoded"])
-    assert all(np.abs(np.subtract(x, y)).max() > 0.05 for x, y in zip(seen, seen[1:], strict=False))
+    assert all(np.abs(np.subtract(x, y)).max() > 0.05 for x, y in pairwise(seen))
 
 
 def test_what_is_painted_is_what_was_decoded(digits, visit):
@@ -280,7 +281,8 @@ def test_the_audit_says_what_the_card_says(digits, visit):
         assert panel["card"]["verdict"] in rows.nth(0).inner_text()
         for number, name in enumerate(MEASURES):
             cell, measure = rows.nth(number + 1).locator("[role=cell]").nth(k), panel["card"][name]
-            said = f"{measure['value']:.3f}, 95 % interval {measure['low']:.3f} to {measure['high']:.3f}, n = {measure['n']:,}"
+            value, low, high = (f"{measure[part]:.3f}" for part in ("value", "low", "high"))
+            said = f"{value}, 95 % interval {low} to {high}, n = {measure['n']:,}"
             assert cell.locator(".interval").get_attribute("aria-label") == said
             assert cell.locator(".value").inner_text() == f"{measure['value']:.2f}"
 
@@ -300,22 +302,25 @@ def test_a_finding_moves_the_camera(digits, visit):
     close_to(digits, 0, one.panel(0))
 
 
-PIXELS = """(host) => { const kept = document.createElement('canvas'); let sum = 0;
-  for (const sheet of host.querySelectorAll('canvas')) { kept.width = sheet.width; kept.height = sheet.height;
-    const p = kept.getContext('2d', {willReadFrequently: true}); p.drawImage(sheet, 0, 0); const d = p.getImageData(0, 0, kept.width, kept.height).data;
-    for (let i = 0; i < d.length; i += 4) sum = (sum * 31 + d[i] * 7 + d[i + 1] * 5 + d[i + 2] * 3 + d[i + 3]) % 2147483647; }
+PIXELS = """(hosts) => { const kept = document.createElement('canvas'); let sum = 0;
+  for (const sheet of hosts.flatMap((host) => [...host.querySelectorAll('canvas')])) {
+    kept.width = sheet.width; kept.height = sheet.height;
+    const pen = kept.getContext('2d', {willReadFrequently: true});
+    pen.drawImage(sheet, 0, 0);
+    for (const one of new Uint32Array(pen.getImageData(0, 0, kept.width, kept.height).data.buffer))
+      sum = (Math.imul(sum, 31) + one) | 0; }
   return sum }"""
 
 
-def settled(one, k=2):
-    """A number for what the map shows, once it rests."""
+def settled(one):
+    """A number for what the maps show, once they rest."""
     last = None
     for _ in range(40):
         one.page.wait_for_timeout(120)
-        last, before = one.map(k).evaluate(PIXELS), last
+        last, before = one.page.locator(".map").evaluate_all(PIXELS), last
         if last == before:
             return last
-    raise AssertionError("the map does not come to rest")
+    raise AssertionError("the maps do not come to rest")
 
 
 def test_every_layer_can_be_shown_and_hidden(digits, visit):
@@ -323,12 +328,12 @@ def test_every_layer_can_be_shown_and_hidden(digits, visit):
     boxes = one.page.locator(".layers input")
     assert boxes.count() == 8
     for k in range(8):
-        before, panel = settled(one, 0), boxes.nth(k).is_checked()
+        before, panel = settled(one), boxes.nth(k).is_checked()
         boxes.nth(k).set_checked(not panel)
-        changed = settled(one, 0)
+        changed = settled(one)
         assert changed != before, one.page.locator(".layers label").nth(k).inner_text()
         boxes.nth(k).set_checked(panel)
-        assert settled(one, 0) == before
+        assert settled(one) == before
 
 
 def test_the_address_restores_the_view(digits, visit):
@@ -365,7 +370,7 @@ def test_planes_and_sliders_reach_every_latent_feature(eight, visit):
     assert one.state()["tab"] == "plane"
     one.picture("planes")
     order = eight.scene.document["panels"][0]["order"]
-    chooser = one.page.get_by_label("Plane", exact=True)
+    chooser = one.page.locator(".chooser select").first
     assert one.page.locator(".slider").count() == 6
     assert "slice" in one.page.locator(".badge.slice").inner_text()
     one.hover(0, 0.5, 0.5)
@@ -376,7 +381,7 @@ def test_planes_and_sliders_reach_every_latent_feature(eight, visit):
     slider.press("Tab")
     one.wait("s.panels[0].z[k] === 1.5 && !s.panels[0].stale", k=feature)
     close_to(eight, 0, one.panel(0))
-    chooser.select_option("pca")
+    chooser.select_option(label="principal axes (PCA)")
     assert "PCA" in one.page.locator(".badge.slice").inner_text()
     panel = one.hover(0, 1.0, -1.0)
     plane = panel["plane"]
@@ -398,7 +403,7 @@ def test_any_two_features_and_three_items_make_a_plane(eight, visit):
         one.page.evaluate("(item) => gapless.api.chooseItem(item)", item)
         one.page.get_by_role("button", name="Pick for a plane").click()
     one.tab("plane")
-    one.page.get_by_label("Plane", exact=True).select_option("items")
+    one.page.locator(".chooser select").first.select_option("items")
     plane = one.panel(0)["plane"]
     basis = np.stack([plane["u"], plane["v"]])
     np.testing.assert_allclose(basis @ basis.T, np.eye(2), atol=1e-6)
