@@ -141,9 +141,10 @@ export function Audit() {
 const POWER = 0.5;
 
 function Cell({ name, measure, power }: { name: string; measure: Measure; power: number }) {
+  const reading = language.value === "en" ? measure.reading : t(`measure.${name}.help` as Key); // the card's own words are English
   if (measure.value === null || measure.low === null || measure.high === null)
     return (
-      <span class="faint" title={measure.reading}>
+      <span class="faint" title={reading}>
         {t("audit.na")}
       </span>
     );
@@ -158,7 +159,7 @@ function Cell({ name, measure, power }: { name: string; measure: Measure; power:
     n: n.toLocaleString(),
   });
   return (
-    <div class={`measure ${level ?? "none"}`} title={`${says}\n${measure.reading}`}>
+    <div class={`measure ${level ?? "none"}`} title={`${says}\n${reading}`}>
       <span class="value">{value.toFixed(2)}</span>
       <span class="interval" role="img" aria-label={says}>
         <i class="whisker" style={{ left: percent(low), width: `calc(${percent(high)} - ${percent(low)} + 1px)` }} />
@@ -179,6 +180,10 @@ function Cell({ name, measure, power }: { name: string; measure: Measure; power:
     </div>
   );
 }
+
+/** The audit's names of reference laws; others are formulas. */
+const LAWS: Record<string, Key> = { moments: "law.moments", declared: "law.declared", mixup: "law.mixup", "uniform on the sphere": "law.sphere" };
+const lawName = (law: string): string => (LAWS[law] ? t(LAWS[law]) : law);
 
 function Findings({ latent }: { latent: Latent }) {
   const { holes, cliffs, card } = latent.panel,
