@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-import torch
 
 import gapless
 from gapless.explorer.export import write_page
@@ -31,8 +30,8 @@ def crowd(points: int) -> Scene:
     angle = 2 * np.pi * labels / 10
     loc = 1.6 * np.stack([np.cos(angle), np.sin(angle)], 1) + 0.35 * draws.normal(size=(points, 2))
     panel = {
-        "name": "vae", "title": "VAE", "latent": 2, "loc": "vae.loc", "scale": None, "kl_per_feature": None, "error": None,
-        "kl": None, "live": [True, True], "order": [0, 1], "prior": {"kind": "standard_normal"}, "card": None, "law": None,
+        "name": "vae", "title": "VAE", "latent": 2, "loc": "vae.loc", "scale": None, "kl_per_feature": None,
+        "error": None, "kl": None, "live": [True, True], "order": [0, 1], "prior": {"kind": "standard_normal"}, "card": None, "law": None,
         "planes": [{"name": "features 0 and 1", "origin": [0, 0], "u": [1, 0], "v": [0, 1], "half": 3.4}],
         "decoder": {"rung": "lattice", "plane": 0, "side": side, "values": "vae.lattice"}, "holes": [], "cliffs": [],
         "effective_beta": 1.0,
@@ -91,9 +90,7 @@ def main(runs: list[str]) -> None:
     with tempfile.TemporaryDirectory() as name, browser() as chrome:
         folder = Path(name)
         page = digits_page(folder, runs)
-        print(
-            f"{path} {chrome.version}, {torch.get_num_threads()} threads, load {Path('/proc/loadavg').read_text()[:14]}"
-        )
+        print(f"{path} {chrome.version}, load {Path('/proc/loadavg').read_text()[:14]}")
         print(f"file of the digits: {page.stat().st_size / 1e6:.2f} MB; goal under 6 MB")
         ready = []
         for _ in range(5):
