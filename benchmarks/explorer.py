@@ -30,8 +30,9 @@ def crowd(points: int) -> Scene:
     angle = 2 * np.pi * labels / 10
     loc = 1.6 * np.stack([np.cos(angle), np.sin(angle)], 1) + 0.35 * draws.normal(size=(points, 2))
     panel = {
-        "name": "vae", "title": "VAE", "latent": 2, "loc": "vae.loc", "scale": None, "kl_per_feature": None,
-        "error": None, "kl": None, "live": [True, True], "order": [0, 1], "prior": {"kind": "standard_normal"}, "card": None, "law": None,
+        "name": "vae", "title": "VAE", "latent": 2, "loc": "vae.loc", "scale": None,
+        "error": None, "kl": None, "kl_per_feature": None, "live": [True, True], "order": [0, 1],
+        "prior": {"kind": "standard_normal"}, "card": None, "law": None,
         "planes": [{"name": "features 0 and 1", "origin": [0, 0], "u": [1, 0], "v": [0, 1], "half": 3.4}],
         "decoder": {"rung": "lattice", "plane": 0, "side": side, "values": "vae.lattice"}, "holes": [], "cliffs": [],
         "effective_beta": 1.0,

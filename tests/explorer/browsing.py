@@ -4,8 +4,16 @@ import json
 import os
 import shutil
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+import torch
+
+from gapless.explorer import export
 
 ROOT = Path(__file__).resolve().parents[2]
 STATIC = ROOT / "src/gapless/explorer/static"
@@ -144,3 +152,73 @@ class Visit:
             for one in found["violations"]
             if one["impact"] in ("serious", "critical")
         ]
+
+
+@dataclass
+class Shown:
+    """An exported file and what it was made of."""
+
+    runs: dict[str, Any]
+    data: Any
+    scene: Any
+    path: Path
+
+    @property
+    def address(self):
+        return self.path.as_uri()
+
+    @property
+    def names(self):
+        return list(self.runs)
+
+    def decode(self, k, z):
+        """What the model of panel k makes of codes."""
+        with torch.no_grad():
+            return self.runs[self.names[k]].model.eval().decode(torch.tensor(z, dtype=torch.float32)).mean.numpy()
+
+    def loc(self, k, item):
+        panel = self.scene.document["panels"][k]
+        return np.frombuffer(self.scene.blobs[panel["loc"]], "<f4").reshape(-1, panel["latent"])[item]
+
+
+def exported(view, runs, data, path):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export, "static_file", static_file)
+        return Shown(runs, data, view.scene, view.save(path))
+
+
+TOLERANCE = 1e-5  # what the page decodes against torch, model units
+
+
+def close_to(shown, k, panel):
+    decoded = shown.decode(k, [panel["z"]])
+    np.testing.assert_allclose(panel["decoded"], decoded.ravel(), atol=TOLERANCE)
+    return decoded
+
+
+def draw(one, *places):
+    one.page.get_by_text("path", exact=True).first.click()
+    for place in places:
+        one.page.mouse.click(*one.at(2, *place))
+    one.wait("s.panels[2].walk && s.panels[2].walk.decoded && s.panels[2].walk.corners === count", count=len(places))
+
+
+PIXELS = """(hosts) => { const kept = document.createElement('canvas'); let sum = 0;
+  for (const sheet of hosts.flatMap((host) => [...host.querySelectorAll('canvas')])) {
+    kept.width = sheet.width; kept.height = sheet.height;
+    const pen = kept.getContext('2d', {willReadFrequently: true});
+    pen.drawImage(sheet, 0, 0);
+    for (const one of new Uint32Array(pen.getImageData(0, 0, kept.width, kept.height).data.buffer))
+      sum = (Math.imul(sum, 31) + one) | 0; }
+  return sum }"""
+
+
+def settled(one):
+    """A number for what the maps show, once they rest."""
+    last = None
+    for _ in range(40):
+        one.page.wait_for_timeout(120)
+        last, before = one.page.locator(".map").evaluate_all(PIXELS), last
+        if last == before:
+            return last
+    raise AssertionError("the maps do not come to rest")

@@ -6,7 +6,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import browsing
+import numpy as np
 import pytest
+from browsing import Visit, exported
+
+import gapless
+from gapless import explorer
+from gapless.settings import Settings
 
 PAGE = (
     '<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8">'
@@ -113,3 +120,54 @@ def serving():
     """Serves any scene until the test ends."""
     with ExitStack() as stack:
         yield lambda scene: stack.enter_context(running(scene))
+
+
+@pytest.fixture(scope="session")
+def digits(digits_study, tmp_path_factory):
+    """AE, KL-only and VAE at latent 2, audited."""
+    comparison, _ = digits_study
+    view = explorer.explore(comparison, items=600)
+    return exported(view, comparison.runs, comparison.data, tmp_path_factory.mktemp("pages") / "digits.html")
+
+
+@pytest.fixture(scope="session")
+def eight(tmp_path_factory):
+    """A VAE at latent 8, not audited."""
+    data = gapless.read("digits")
+    run = gapless.train(data, settings=Settings(latent=8, epochs=6, hidden=(64, 32)))
+    view = explorer.explore(run, data=data, items=400, audit="none")
+    return exported(view, {"vae": run}, data, tmp_path_factory.mktemp("pages") / "eight.html")
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    """A VAE of a small table."""
+    folder = tmp_path_factory.mktemp("pages")
+    draws = np.random.default_rng(3)
+    factor = draws.normal(size=(400, 2))
+    rows = factor @ draws.normal(size=(2, 5)) + 0.2 * draws.normal(size=(400, 5)) + np.arange(5) * 10
+    source = folder / "rows.csv"
+    np.savetxt(source, rows, delimiter=",", header="weight,height,age,width,depth", comments="")
+    data = gapless.read(str(source))
+    run = gapless.train(data, settings=Settings(latent=2, epochs=4, hidden=(16,)))
+    return exported(explorer.explore(run, data=data, audit="none"), {"vae": run}, data, folder / "table.html")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with browsing.browser() as one:
+        yield one
+
+
+@pytest.fixture
+def visit(browser):
+    """Opens pages; at the end none may have complained."""
+    visits = []
+
+    def open_page(shown, **options):
+        visits.append(Visit(browser, shown.address, **options))
+        return visits[-1]
+
+    yield open_page
+    for one in visits:
+        one.close()

@@ -2,114 +2,16 @@
 
 import csv
 import io
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import browsing
 import numpy as np
 import pytest
-import torch
-from browsing import Visit
-
-import gapless
-from gapless.explorer import export
-from gapless.settings import Settings
+from browsing import Visit, close_to, draw, settled
 
 pytestmark = pytest.mark.skipif(bool(browsing.chromium()[1]), reason=browsing.chromium()[1])
 MEASURES = ("smoothness", "evenness", "cliff_free", "data_like", "coverage", "identification", "explained_variance")
-TOLERANCE = 1e-5  # what the page decodes against torch, model units
-
-
-@dataclass
-class Shown:
-    """An exported file and what it was made of."""
-
-    runs: dict[str, Any]
-    data: Any
-    scene: Any
-    path: Path
-
-    @property
-    def address(self):
-        return self.path.as_uri()
-
-    @property
-    def names(self):
-        return list(self.runs)
-
-    def decode(self, k, z):
-        """What the model of panel k makes of codes."""
-        with torch.no_grad():
-            return self.runs[self.names[k]].model.eval().decode(torch.tensor(z, dtype=torch.float32)).mean.numpy()
-
-    def loc(self, k, item):
-        panel = self.scene.document["panels"][k]
-        return np.frombuffer(self.scene.blobs[panel["loc"]], "<f4").reshape(-1, panel["latent"])[item]
-
-
-def exported(view, runs, data, path):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export, "static_file", browsing.static_file)
-        return Shown(runs, data, view.scene, view.save(path))
-
-
-@pytest.fixture(scope="module")
-def digits(digits_study, tmp_path_factory):
-    """AE, KL-only and VAE at latent 2, audited."""
-    comparison, _ = digits_study
-    view = gapless.explorer.explore(comparison, items=600)
-    return exported(view, comparison.runs, comparison.data, tmp_path_factory.mktemp("pages") / "digits.html")
-
-
-@pytest.fixture(scope="module")
-def eight(tmp_path_factory):
-    """A VAE at latent 8, not audited."""
-    data = gapless.read("digits")
-    run = gapless.train(data, settings=Settings(latent=8, epochs=6, hidden=(64, 32)))
-    view = gapless.explorer.explore(run, data=data, items=400, audit="none")
-    return exported(view, {"vae": run}, data, tmp_path_factory.mktemp("pages") / "eight.html")
-
-
-@pytest.fixture(scope="module")
-def table(tmp_path_factory):
-    """A VAE of a small table."""
-    folder = tmp_path_factory.mktemp("pages")
-    draws = np.random.default_rng(3)
-    factor = draws.normal(size=(400, 2))
-    rows = factor @ draws.normal(size=(2, 5)) + 0.2 * draws.normal(size=(400, 5)) + np.arange(5) * 10
-    source = folder / "rows.csv"
-    np.savetxt(source, rows, delimiter=",", header="weight,height,age,width,depth", comments="")
-    data = gapless.read(str(source))
-    run = gapless.train(data, settings=Settings(latent=2, epochs=4, hidden=(16,)))
-    return exported(gapless.explorer.explore(run, data=data, audit="none"), {"vae": run}, data, folder / "table.html")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with browsing.browser() as one:
-        yield one
-
-
-@pytest.fixture
-def visit(browser):
-    """Opens pages; at the end none may have complained."""
-    visits = []
-
-    def open_page(shown, **options):
-        visits.append(Visit(browser, shown.address, **options))
-        return visits[-1]
-
-    yield open_page
-    for one in visits:
-        one.close()
-
-
-def close_to(shown, k, panel):
-    decoded = shown.decode(k, [panel["z"]])
-    np.testing.assert_allclose(panel["decoded"], decoded.ravel(), atol=TOLERANCE)
-    return decoded
 
 
 def test_the_file_opens_from_disk_and_asks_for_nothing(digits, visit):
@@ -222,13 +124,6 @@ def test_the_costs_and_locs_of_an_item_are_those_of_the_model(digits, visit):
     assert all(f"{value:.2f}".replace("-", "−") in text for value in digits.loc(2, 5))
 
 
-def draw(one, *places):
-    one.page.get_by_text("path", exact=True).first.click()
-    for place in places:
-        one.page.mouse.click(*one.at(2, *place))
-    one.wait("s.panels[2].walk && s.panels[2].walk.decoded && s.panels[2].walk.corners === count", count=len(places))
-
-
 def test_a_path_has_its_film_its_chart_and_its_codes(digits, visit):
     one = visit(digits, accept_downloads=True)
     draw(one, (-1.0, 0.6), (1.0, 0.5), (3.2, 3.2))
@@ -302,27 +197,7 @@ def test_a_finding_moves_the_camera(digits, visit):
     close_to(digits, 0, one.panel(0))
 
 
-PIXELS = """(hosts) => { const kept = document.createElement('canvas'); let sum = 0;
-  for (const sheet of hosts.flatMap((host) => [...host.querySelectorAll('canvas')])) {
-    kept.width = sheet.width; kept.height = sheet.height;
-    const pen = kept.getContext('2d', {willReadFrequently: true});
-    pen.drawImage(sheet, 0, 0);
-    for (const one of new Uint32Array(pen.getImageData(0, 0, kept.width, kept.height).data.buffer))
-      sum = (Math.imul(sum, 31) + one) | 0; }
-  return sum }"""
-
-
-def settled(one):
-    """A number for what the maps show, once they rest."""
-    last = None
-    for _ in range(40):
-        one.page.wait_for_timeout(120)
-        last, before = one.page.locator(".map").evaluate_all(PIXELS), last
-        if last == before:
-            return last
-    raise AssertionError("the maps do not come to rest")
-
-
+@pytest.mark.slow
 def test_every_layer_can_be_shown_and_hidden(digits, visit):
     one = visit(digits)
     boxes = one.page.locator(".layers input")

@@ -2,7 +2,7 @@
 
 import browsing
 import pytest
-from test_browser import browser, digits, draw, eight, settled, visit  # noqa: F401 - fixtures
+from browsing import draw, settled
 
 pytestmark = pytest.mark.skipif(bool(browsing.chromium()[1]), reason=browsing.chromium()[1])
 TEXTS = """() => { const all = [], walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
@@ -41,7 +41,7 @@ def latin(texts):
     return {word for text in texts for word in re.findall(WORDS, text)} - KEPT
 
 
-def test_every_text_changes_with_the_language(digits, visit):  # noqa: F811
+def test_every_text_changes_with_the_language(digits, visit):
     one = visit(digits)
     draw(one, (-1.0, 0.6), (1.0, 0.5))
     one.page.evaluate("() => gapless.api.chooseItem(5)")
@@ -60,7 +60,7 @@ def test_every_text_changes_with_the_language(digits, visit):  # noqa: F811
     assert one.page.evaluate("() => document.documentElement.lang") == "en"
 
 
-def test_every_text_of_planes_changes_with_the_language(eight, visit):  # noqa: F811
+def test_every_text_of_planes_changes_with_the_language(eight, visit):
     one = visit(eight, locale="ko-KR")
     assert one.state()["language"] == "ko"
     one.hover(0, 0.5, 0.5)
@@ -69,7 +69,7 @@ def test_every_text_of_planes_changes_with_the_language(eight, visit):  # noqa: 
     assert not latin(one.page.evaluate(TEXTS))
 
 
-def test_a_korean_reader_gets_korean(digits, visit):  # noqa: F811
+def test_a_korean_reader_gets_korean(digits, visit):
     one = visit(digits, locale="ko-KR")
     assert one.page.evaluate("() => document.documentElement.lang") == "ko"
     assert "잠재 공간 탐색기" in one.page.locator("h1").inner_text()
@@ -79,7 +79,7 @@ GROUND = """() => getComputedStyle(document.body).backgroundColor.match(/[0-9.]+
   .slice(0, 3).reduce((a, b) => a + Number(b), 0) / 3"""
 
 
-def test_dark_is_honoured_and_can_be_chosen(digits, visit):  # noqa: F811
+def test_dark_is_honoured_and_can_be_chosen(digits, visit):
     night = visit(digits, color_scheme="dark")
     assert night.state()["theme"] == "dark"
     assert night.page.evaluate(GROUND) < 60
@@ -91,7 +91,7 @@ def test_dark_is_honoured_and_can_be_chosen(digits, visit):  # noqa: F811
     assert settled(day) != before  # the map too
 
 
-def test_less_motion_is_honoured(digits, visit):  # noqa: F811
+def test_less_motion_is_honoured(digits, visit):
     calm = visit(digits, reduced_motion="reduce")
     assert calm.page.evaluate("() => [gapless.api.calm.value, document.documentElement.dataset.calm]") == [True, "true"]
     moving = """() => [...document.querySelectorAll('*')].filter((one) => { const s = getComputedStyle(one);
@@ -119,7 +119,7 @@ NUMBER = """() => { let k = 0;
 HTML = "(one) => one.outerHTML.slice(0, 120)"
 
 
-def test_tab_reaches_everything_and_focus_is_seen(digits, visit):  # noqa: F811
+def test_tab_reaches_everything_and_focus_is_seen(digits, visit):
     one = visit(digits)
     draw(one, (-1.0, 0.6), (1.0, 0.5))
     for tab in ("audit", "item", "path"):
@@ -138,7 +138,7 @@ def test_tab_reaches_everything_and_focus_is_seen(digits, visit):  # noqa: F811
         assert not bare
 
 
-def test_the_keyboard_alone_does_it_all(digits, visit):  # noqa: F811
+def test_the_keyboard_alone_does_it_all(digits, visit):
     one = visit(digits)
     one.page.keyboard.press("Tab")
     assert one.page.evaluate("() => document.activeElement.className") == "skip"
@@ -185,12 +185,17 @@ def opened(one, tab):
 
 
 @pytest.mark.skipif(not browsing.AXE.is_file(), reason="axe-core is not installed (make web)")
-@pytest.mark.parametrize("look", [{}, {"color_scheme": "dark"}, {"locale": "ko-KR"}], ids="light dark korean".split())
-def test_axe_finds_nothing_serious(digits, eight, visit, look):  # noqa: F811
+@pytest.mark.parametrize(
+    "look",
+    [
+        pytest.param({}, id="light"),
+        pytest.param({"color_scheme": "dark"}, id="dark", marks=pytest.mark.slow),
+        pytest.param({"locale": "ko-KR"}, id="korean", marks=pytest.mark.slow),
+    ],
+)
+def test_axe_finds_nothing_serious(digits, eight, visit, look):
     one = visit(digits, **look)
-    one.page.evaluate(
-        "() => gapless.api.setCorners(gapless.api.latents.value[2], [[-1, 0.6], [3, 3]].map((z) => ({ z: Float32Array.from(z), item: -1 })))"
-    )
+    one.page.evaluate(WALK)
     for tab in ("audit", "item", "path"):
         opened(one, tab)
         assert one.faults() == []

@@ -10,8 +10,7 @@ import urllib.request
 
 import browsing
 import pytest
-from browsing import Visit
-from test_browser import Shown, browser, close_to  # noqa: F401 - fixtures
+from browsing import Shown, Visit, close_to
 
 pytestmark = pytest.mark.skipif(bool(browsing.chromium()[1]), reason=browsing.chromium()[1])
 
@@ -30,7 +29,7 @@ def address(digits_study):
     assert process.wait(20) == 0
 
 
-def test_the_printed_address_decodes_live(address, browser, digits_study):  # noqa: F811
+def test_the_printed_address_decodes_live(address, browser, digits_study):
     one = Visit(browser, address["url"], network=True)
     panel = one.hover(0, 0.7, -0.4)
     assert panel["rung"] == "onnx"
@@ -40,7 +39,7 @@ def test_the_printed_address_decodes_live(address, browser, digits_study):  # no
     one.close()
 
 
-def test_a_wrong_token_is_refused(address, browser):  # noqa: F811
+def test_a_wrong_token_is_refused(address, browser):
     origin = f"http://127.0.0.1:{address['port']}"
     for path in ("/", "/scene.json"):
         for token in ("", "?token=wrong"):
@@ -54,7 +53,7 @@ def test_a_wrong_token_is_refused(address, browser):  # noqa: F811
     page.close()
 
 
-def test_a_decoder_on_the_server_decodes_in_the_page(digits_study, browser, serving, monkeypatch):  # noqa: F811
+def test_a_decoder_on_the_server_decodes_in_the_page(digits_study, browser, serving, monkeypatch):
     from gapless.explorer import export, ladder, scene, server
 
     comparison, _ = digits_study
