@@ -215,7 +215,7 @@ function Findings({ latent }: { latent: Latent }) {
       ))}
       {card && (
         <span class="faint note">
-          {t("audit.against", { law: card.reference })} · {t("audit.sensitivity")}{" "}
+          {t("audit.against", { law: lawName(card.reference) })} · {t("audit.sensitivity")}{" "}
           {card.sensitivity.value === null ? "–" : `${Math.round(100 * card.sensitivity.value)} %`}
         </span>
       )}
