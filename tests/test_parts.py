@@ -3,34 +3,25 @@
 import pytest
 import torch
 
-from gapless import likelihoods, networks, objectives, posteriors, priors, testing
+import cases.likelihoods
+import cases.networks
+import cases.objectives
+import cases.posteriors
+import cases.priors
+import cases.regularizers
+from gapless import likelihoods, networks, objectives, posteriors, priors, regularizers, testing
 from gapless.errors import UsageError
 from gapless.parts import Part, build, concrete, describe
 
 CASES = {
-    networks: {
-        "MLP": lambda: networks.MLP((2, 3), (4, 2), hidden=(8, 5), activation="tanh"),
-        "ResidualMLP": lambda: networks.ResidualMLP((6,), (3,), width=8, blocks=2, activation="silu"),
-        "ConvolutionalEncoder": lambda: networks.ConvolutionalEncoder(
-            (3, 9, 6), (4,), channels=(4, 6), blocks=1, activation="elu"
-        ),
-        "ConvolutionalDecoder": lambda: networks.ConvolutionalDecoder(
-            (4,), (3, 9, 6), channels=(4, 6), blocks=1, activation="gelu"
-        ),
-    },
-    posteriors: {"DiagonalNormal": lambda: posteriors.DiagonalNormal(5.0), "PointMass": posteriors.PointMass},
-    priors: {"StandardNormal": lambda: priors.StandardNormal(3)},
-    likelihoods: {
-        "Bernoulli": likelihoods.Bernoulli,
-        "Normal": lambda: likelihoods.Normal(0.3),
-        "NormalWithLearnedScale": lambda: likelihoods.NormalWithLearnedScale((2, 3, 4)),
-        "NormalWithOptimalScale": lambda: likelihoods.NormalWithOptimalScale(0.9),
-    },
-    objectives: {
-        "ELBO": lambda: objectives.ELBO(1.0, 0.5, samples=2, schedule="cyclic", warmup=0.4, cycles=3, free_bits=0.1),
-        "GECO": lambda: objectives.GECO(20.0, rate=0.1, memory=0.9, samples=2).eval(),  # training moves its multiplier
-    },
+    networks: cases.networks.CASES,
+    posteriors: cases.posteriors.CASES,
+    priors: cases.priors.CASES,
+    likelihoods: cases.likelihoods.CASES,
+    regularizers: cases.regularizers.CASES,
+    objectives: cases.objectives.CASES,
 }
+INNER = {posteriors: (networks,), priors: (networks,), regularizers: (networks,), objectives: (regularizers, networks)}
 ALL = [(module, name) for module, cases in CASES.items() for name in cases]
 EVENT = (2, 3, 4)
 
@@ -48,7 +39,7 @@ def test_a_part_is_abstract_or_final(module, name):
 
 @pytest.mark.parametrize(("module", "name"), ALL, ids=[name for _, name in ALL])
 def test_descriptions_round_trip(module, name):
-    testing.check_description(CASES[module][name](), module)
+    testing.check_description(CASES[module][name](), module, *INNER.get(module, ()))
 
 
 @pytest.mark.parametrize("name", CASES[networks])

@@ -265,7 +265,8 @@ def test_metrics_say_how_both_terms_went():
 
 def test_the_moments_of_the_training_items_are_those_of_numpy():
     data = gapless.read(np.random.default_rng(0).random((9000, 3)) * [1, 2, 3], scaling="none")
-    mean, spread = study.moments_of(Feed(data.train, data.scaling))
+    mean, spread, shift = study.moments_of(Feed(data.train, data.scaling))
+    assert torch.equal(mean, shift)
     rows = data.train.take(range(len(data.train)))
     assert np.allclose(mean, rows.mean(0), atol=1e-6)
     assert spread == pytest.approx(np.sqrt(((rows - rows.mean(0)) ** 2).mean()), rel=1e-6)

@@ -45,8 +45,9 @@ _HOMES = {
     "write_report": "report",
 }
 _MODULES = (
-    "data", "distributions", "errors", "explorer", "likelihoods", "model", "networks", "objectives", "parts",
-    "posteriors", "priors", "randomness", "recipes", "report", "runs", "study", "testing", "training",
+    "data", "distributions", "draws", "errors", "explorer", "likelihoods", "model", "networks", "objectives",
+    "ownership", "parts", "posteriors", "priors", "randomness", "recipes", "regularizers", "report", "runs", "study",
+    "testing", "training",
 )  # fmt: skip
 
 __all__ = [

@@ -1,5 +1,6 @@
 """A model: encoder, posterior, prior, decoder and likelihood; an autoencoder, a VAE or any recipe."""
 
+import copy
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +12,7 @@ from torch.distributions import Distribution
 
 from gapless import likelihoods, networks, posteriors, priors
 from gapless.errors import UsageError
+from gapless.ownership import frozen
 from gapless.parts import build, describe
 
 __all__ = ["PARAMETER_BUDGET", "Model"]
@@ -19,8 +21,11 @@ PARAMETER_BUDGET = 2_000_000_000
 """A description that asks for more parameters than this is refused before anything is allocated."""
 
 _BOXES = {
-    "encoder": networks, "posterior": posteriors, "prior": priors, "decoder": networks, "likelihood": likelihoods,
+    "encoder": (networks,), "posterior": (posteriors, networks), "prior": (priors, networks), "decoder": (networks,),
+    "likelihood": (likelihoods,),
 }  # fmt: skip
+"""Where each part is looked up, and where parts of it may come from."""
+_SIZES = ("event_shape", "context")
 
 
 class Model(nn.Module):
@@ -29,11 +34,14 @@ class Model(nn.Module):
     Values are in model units (the data's `Scaling` has been applied), floating point, shape (batch, *event).
 
     Args:
-        encoder: network from (*event) to (posterior.parameters_per_code * latent,).
+        encoder: network from what the likelihood shows of an item, with the context as further features or channels,
+            to posterior.parameter_shape(latent), in any shape of that many values.
         posterior: head that makes q(z|x) of the encoder's output.
         prior: p(z); its `latent` is the number of latent features.
-        decoder: network from (latent,) to likelihood.parameter_shape(event), in any shape of that many values.
+        decoder: network from (latent + context,) to likelihood.parameter_shape(event), in any shape of so many values.
         likelihood: head that makes p(x|z) of the decoder's output.
+        event_shape: shape of one item; by default what the encoder takes, less the context.
+        context: numbers that are given beside each item (labels, covariates); 0 for an unconditional model.
 
     >>> event, latent = (1, 8, 8), 2
     >>> model = Model(
@@ -56,38 +64,63 @@ class Model(nn.Module):
         prior: priors.Prior,
         decoder: networks.Network,
         likelihood: likelihoods.Likelihood,
+        event_shape: Sequence[int] | None = None,
+        context: int = 0,
     ):
         super().__init__()
         self.encoder, self.posterior, self.prior = encoder, posterior, prior
         self.decoder, self.likelihood = decoder, likelihood
-        self.event_shape = tuple(encoder.inputs)
-        self.latent = prior.latent
+        self.latent, self.context = prior.latent, context
+        self.event_shape = tuple(event_shape or (encoder.inputs[0] - context, *encoder.inputs[1:]))
         self.parameter_shape = likelihood.parameter_shape(self.event_shape)
-        _check_fit("encoder", encoder.outputs, posterior.parameters_per_code * self.latent)
-        _check_fit("decoder", decoder.outputs, math.prod(self.parameter_shape))
-        if math.prod(decoder.inputs) != self.latent:
-            raise UsageError(f"the decoder takes {decoder.inputs}, the prior has {self.latent} latent features")
+        self._check_fit()
         # The decoder learns the deviation from this constant; `center` sets it to the data's mean.
         self.register_buffer("offset", torch.zeros(self.parameter_shape))
         # The encoder sees (x - shift) / spread: images are far from their mean 0, and that costs it most of its speed.
-        self.register_buffer("shift", torch.zeros(self.event_shape))
+        self.register_buffer("shift", torch.zeros(likelihood.view_shape(self.event_shape)))
         self.register_buffer("spread", torch.ones(()))
+        self._given: Tensor | None = None
+
+    def given(self, context: Float[Tensor, "batch context"]) -> "Model":
+        """The same model, parts and weights, with the context of every item bound: q(z|x, c) and p(x|z, c).
+
+        Args:
+            context: one row an item of the batches to come, or a single row for all items, shape (batch, context).
+        """
+        if context.dim() != 2 or context.shape[1] != self.context:
+            raise UsageError(f"the context of this model has the shape (batch, {self.context}); got {context.shape}")
+        bound = copy.copy(self)  # nn.Module keeps its parts in dictionaries: they are shared
+        bound._given = context
+        return bound
+
+    def encoded(self, x: Tensor) -> Tensor:
+        """The encoder's output for x of shape (batch, *event): what the posterior head is given."""
+        self._check_input(x)
+        shown = (self.likelihood.view(x) - self.shift) / self.spread
+        if self.likelihood.missing:
+            shown = shown.nan_to_num(0.0)  # what is missing is shown as the mean
+        return self.encoder(self._joined(shown))
 
     def encode(self, x: Tensor) -> Distribution:
         """q(z|x): batch_shape (batch,), event_shape (latent,), for x of shape (batch, *event)."""
-        self._check_input(x)
-        return self.posterior(self.encoder((x - self.shift) / self.spread))
+        return self.posterior(self.encoded(x))
 
     def embed(self, x: Tensor) -> Float[Tensor, "batch latent"]:
         """The embedding of x: the mean of q(z|x), the same at every call."""
         return self.encode(x).mean
 
-    def decode(self, z: Tensor) -> Distribution:
-        """p(x|z): batch_shape (batch,), event_shape (*event), for z of shape (batch, latent)."""
+    def decode(self, z: Tensor, *, constant: bool = False) -> Distribution:
+        """p(x|z): batch_shape (batch,), event_shape (*event), for z of shape (batch, latent).
+
+        Args:
+            z: codes; with a bound context any whole number of its batches, one after another.
+            constant: take decoder and likelihood as constants: gradients pass to z alone.
+        """
         if z.dim() != 2 or z.shape[-1] != self.latent:
             raise UsageError(f"codes have the shape (batch, {self.latent}); got {tuple(z.shape)}")
-        parameters = self.decoder(z).reshape(-1, *self.parameter_shape)
-        return self.likelihood(parameters + self.offset)
+        decoder, likelihood = (frozen(p) if constant else p for p in (self.decoder, self.likelihood))
+        parameters = decoder(self._joined(z)).reshape(-1, *self.parameter_shape)
+        return likelihood(parameters + self.offset)
 
     def prior_distribution(self) -> Distribution:
         """p(z): batch_shape (), event_shape (latent,)."""
@@ -118,21 +151,29 @@ class Model(nn.Module):
         t = torch.linspace(0, 1, steps, device=first.device, dtype=first.dtype)[:, None]
         return self.decode(torch.lerp(first, last, t)).mean
 
-    def center(self, mean: Tensor, spread: float = 1.0) -> None:
+    def center(self, mean: Tensor, spread: float = 1.0, shift: Tensor | None = None) -> None:
         """Start the decoder at the data's mean, and show the encoder deviations from it in units of their spread.
 
         Args:
             mean: the mean item, shape (*event), model units.
             spread: root mean square of the deviations over items and features; 0, constant data, counts as 1.
+            shift: the mean of what the encoder is shown, where that is not the item itself.
         """
         mean = mean.reshape(self.event_shape).to(self.offset)
         self.offset.copy_(self.likelihood.offset(mean))
-        self.shift.copy_(mean)
+        self.shift.copy_(mean if shift is None else shift)
         self.spread.fill_(spread or 1.0)
 
+    @torch.no_grad()
+    def start(self, x: Tensor) -> None:
+        """Let the parts that begin at the data look at some training items, shape (items, *event); once, at first."""
+        self.posterior.start(self.encoded(x))
+        self.prior.start(x)
+
     def describe(self) -> dict[str, Any]:
-        """The five parts as plain data, fit for JSON; `from_description` makes the model of it."""
-        return {box: describe(getattr(self, box)) for box in _BOXES}
+        """The parts as plain data, fit for JSON; `from_description` makes the model of it."""
+        parts = {box: describe(getattr(self, box)) for box in _BOXES}
+        return {**parts, "event_shape": list(self.event_shape), "context": self.context}
 
     @classmethod
     def from_description(cls, description: dict[str, Any]) -> "Model":
@@ -141,12 +182,41 @@ class Model(nn.Module):
         Raises:
             UsageError: a part is missing or unknown, the parts do not fit, or they ask for too many parameters.
         """
-        unknown, missing = set(description) - set(_BOXES), set(_BOXES) - set(description)
-        if unknown or missing:
+        known = {*_BOXES, *_SIZES}
+        if not set(_BOXES) <= set(description) <= known:
             raise UsageError(f"a model is described by {', '.join(_BOXES)}; got {', '.join(sorted(description))}")
+        sizes = {name: description[name] for name in _SIZES if name in description}
         with torch.device("meta"):  # sizes without memory
-            _check_budget(cls(**{box: build(description[box], module) for box, module in _BOXES.items()}))
-        return cls(**{box: build(description[box], module) for box, module in _BOXES.items()})
+            _check_budget(cls(**_parts_of(description), **sizes))
+        return cls(**_parts_of(description), **sizes)
+
+    def _joined(self, values: Tensor) -> Tensor:
+        """Values with the bound context as further features (a table, a code) or channels (an image)."""
+        if not self.context:
+            return values
+        if self._given is None:
+            raise UsageError(
+                f"this model is conditional: each item needs a context of {self.context} numbers",
+                fix="use model.given(context)",
+            )
+        context = self._given.to(values).repeat(len(values) // len(self._given), 1)
+        shape = (*context.shape, *[1] * (values.dim() - 2))
+        return torch.cat([values, context.reshape(shape).expand(*context.shape, *values.shape[2:])], 1)
+
+    def _check_fit(self) -> None:
+        """Whether each network gives what the next part takes, and takes what it is given."""
+        shown, codes = self.likelihood.view_shape(self.event_shape), self.posterior.parameter_shape(self.latent)
+        _check_puts_out("encoder", self.encoder.outputs, math.prod(codes))
+        _check_puts_out("decoder", self.decoder.outputs, math.prod(self.parameter_shape))
+        if tuple(self.encoder.inputs) != (shown[0] + self.context, *shown[1:]):
+            raise UsageError(
+                f"the encoder takes {self.encoder.inputs}, it is shown {shown} + {self.context} of context"
+            )
+        if math.prod(self.decoder.inputs) != self.latent + self.context:
+            raise UsageError(
+                f"the decoder takes {self.decoder.inputs}, the prior has {self.latent} latent features"
+                + (f" and the context {self.context}" if self.context else "")
+            )
 
     def _check_input(self, x: Tensor) -> None:
         if tuple(x.shape[1:]) != self.event_shape or x.dim() == 0:
@@ -158,9 +228,13 @@ class Model(nn.Module):
             )
 
 
-def _check_fit(name: str, shape: Sequence[int], wanted: int) -> None:
+def _check_puts_out(name: str, shape: Sequence[int], wanted: int) -> None:
     if math.prod(shape) != wanted:
         raise UsageError(f"the {name} must put out {wanted} values an example; got the shape {tuple(shape)}")
+
+
+def _parts_of(description: dict[str, Any]) -> dict[str, Any]:
+    return {box: build(description[box], *modules) for box, modules in _BOXES.items()}
 
 
 def _check_budget(model: nn.Module) -> None:

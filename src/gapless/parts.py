@@ -44,12 +44,13 @@ def describe(part: Part) -> dict[str, Any]:
     return {"kind": type(part).__name__, **{name: _plain(value) for name, value in part.arguments().items()}}
 
 
-def build(description: Any, module: ModuleType) -> Any:
+def build(description: Any, module: ModuleType, *inner: ModuleType) -> Any:
     """The part that `describe` described, looked up in the closed list `module.__all__` and nowhere else.
 
     Args:
-        description: `{"kind": name, **arguments}`; a nested description is a part of the same module.
-        module: one of networks, posteriors, priors, likelihoods, objectives.
+        description: `{"kind": name, **arguments}`.
+        module: one of networks, posteriors, priors, likelihoods, regularizers, objectives.
+        inner: further modules whose parts may stand among the arguments, beside those of `module` itself.
 
     Raises:
         UsageError: the kind is not in the list, or an argument is unknown, missing or of the wrong kind.
@@ -58,7 +59,7 @@ def build(description: Any, module: ModuleType) -> Any:
     if not isinstance(description, dict) or not isinstance(description.get("kind"), str):
         raise UsageError(f"a part is described as {{'kind': name, ...}}; got {_short(description)}", where=where)
     part = named(description["kind"], module)
-    arguments = {name: _rebuild(value, module) for name, value in description.items() if name != "kind"}
+    arguments = {name: _rebuild(value, (module, *inner)) for name, value in description.items() if name != "kind"}
     unknown = sorted(set(arguments) - set(part.argument_names()))
     if unknown:
         raise UsageError(
@@ -104,17 +105,23 @@ def concrete(module: ModuleType) -> dict[str, type[Part]]:
 def _plain(value: Any) -> Any:
     if isinstance(value, Part):
         return describe(value)
-    if isinstance(value, (tuple, list)):
+    if isinstance(value, (tuple, list, nn.ModuleList)):
         return [_plain(item) for item in value]
     return value
 
 
-def _rebuild(value: Any, module: ModuleType) -> Any:
+def _rebuild(value: Any, modules: tuple[ModuleType, ...]) -> Any:
     if isinstance(value, dict):
-        return build(value, module)
+        return build(value, _home(value.get("kind"), modules), *modules)
     if isinstance(value, list):
-        return tuple(_rebuild(item, module) for item in value)
+        return tuple(_rebuild(item, modules) for item in value)
     return value
+
+
+def _home(kind: Any, modules: tuple[ModuleType, ...]) -> ModuleType:
+    """The first of the modules that has a part of that kind, or the first of all, which refuses it."""
+    having = [module for module in modules if isinstance(kind, str) and kind in concrete(module)]
+    return (*having, modules[0])[0]
 
 
 def _short(value: Any) -> str:

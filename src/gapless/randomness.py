@@ -6,7 +6,10 @@ import torch
 __all__ = ["generator", "seed_of"]
 
 # One number a use, so that two uses of one seed never share a stream.
-STREAMS = {"encoder": 1, "decoder": 2, "noise": 3, "evaluation": 4, "sample": 5, "picture": 6, "order": 7}
+STREAMS = {
+    "encoder": 1, "decoder": 2, "noise": 3, "evaluation": 4, "sample": 5, "picture": 6, "order": 7,
+    "posterior": 8, "prior": 9, "objective": 10, "weights": 11,
+}  # fmt: skip
 
 
 def seed_of(seed: int, stream: str, *counters: int) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 import gapless
-from gapless import objectives
+from gapless import networks, objectives, regularizers
 from gapless.data import Scaling
 from gapless.data_card import DataCard
 from gapless.errors import DataError, UsageError
@@ -147,7 +147,7 @@ def load_run(folder: str | Path) -> Run:
         model = Model.from_description(config["model"])
         run = Run(
             model=model,
-            objective=build(config["objective"], objectives),
+            objective=build(config["objective"], objectives, regularizers, networks),
             recipe=str(config["recipe"]),
             data=DataCard.from_dict(config["data"]),
             settings=_settings(config["settings"]),

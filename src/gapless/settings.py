@@ -1,5 +1,6 @@
 """What a training run is asked to do; plain data, imports no torch."""
 
+import json
 import math
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -45,6 +46,7 @@ class Settings:
         capacity: nats an item that the KL is drawn to.
         free_bits: nats of each latent feature that cost nothing.
         target: nats of reconstruction an item that geco holds.
+        option: an option of the recipe, NAME=VALUE, as `gapless recipes` lists them; can be given more than once.
         device: cpu, cuda or mps.
     """
 
@@ -73,6 +75,7 @@ class Settings:
     capacity: float | None = None
     free_bits: float | None = None
     target: float | None = None
+    option: tuple[str, ...] = ()
     device: str = "cpu"
 
     def __post_init__(self):
@@ -80,6 +83,7 @@ class Settings:
         self._check_numbers()
         if self.weight_decay and self.optimizer == "adam":
             raise UsageError("weight_decay needs another optimizer than adam", fix="use --optimizer adamw or muon")
+        self.options()  # refuses what is no NAME=VALUE
         if self.accumulate > self.batch_size:
             raise UsageError(f"accumulate cuts a batch of {self.batch_size} items into {self.accumulate} parts")
         ramp = {"shape": self.kl_schedule, "warmup": self.kl_warmup, "cycles": self.kl_cycles}
@@ -123,11 +127,23 @@ class Settings:
 
     def options(self) -> dict[str, Any]:
         """The recipe's options that were given."""
-        return {name: getattr(self, name) for name in KL_OPTIONS if getattr(self, name) is not None}
+        named = {name: getattr(self, name) for name in KL_OPTIONS if getattr(self, name) is not None}
+        return {**named, **dict(_option(text) for text in self.option)}
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, fit for JSON."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+
+def _option(text: str) -> tuple[str, Any]:
+    """`samples=5` as a name and a value: a number, true, false, null, or text."""
+    name, equals, value = text.partition("=")
+    if not (name.strip() and equals):
+        raise UsageError(f"--option takes NAME=VALUE; got {text!r}", fix="for example --option samples=5")
+    try:
+        return name.strip().replace("-", "_"), json.loads(value)
+    except ValueError:
+        return name.strip().replace("-", "_"), value.strip()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,6 +40,8 @@ __all__ = ["Comparison", "StudyAudit", "audit_runs", "compare", "plan_of", "trai
 
 COMPARED = ("ae", "kl-only", "vae")
 WATCH, TRACKING = "watch.jsonl", "tracking"
+STARTING_ITEMS = 1_000
+"""Training items that parts look at before training: pseudo-inputs and codebooks begin at them."""
 
 
 def train(
@@ -150,7 +152,8 @@ class _Work:
         check_support(data)
         model, objective = self._built()
         feed, held_out = (Feed(items, data.scaling, device=_device(settings)) for items in (data.train, data.held_out))
-        model.center(*moments_of(feed))
+        model.center(*moments_of(feed, model.likelihood.view))
+        model.start(batch(_some(data.train, settings.seed, STARTING_ITEMS), data.scaling).to(feed.device))
         told = (*self.callbacks, *self._watching(model, held_out, folder))
         history = fit(model, objective, feed, held_out, settings=settings, callbacks=told, saving=saving)
         epochs = settings.epochs_for(len(feed))
@@ -219,16 +222,61 @@ def _range(items: Any, data: Dataset) -> tuple[float, float]:
     return float(scaled.min()), float(scaled.max())
 
 
-def moments_of(feed: Feed) -> tuple[torch.Tensor, float]:
-    """The mean item in model units, shape (*event), and the root mean square of the deviations from it."""
-    total, squares = (torch.zeros(feed.event_shape, dtype=torch.float64) for _ in range(2))
+def moments_of(
+    feed: Feed, view: Callable[[torch.Tensor], torch.Tensor] = lambda x: x
+) -> tuple[torch.Tensor, float, torch.Tensor]:
+    """Where training starts: what `Model.center` takes, over the values that were observed.
+
+    Args:
+        feed: the training items.
+        view: what the encoder is shown of a batch (`Likelihood.view`).
+
+    Returns:
+        The mean item in model units, shape (*event); the root mean square, over items and features, of what the
+        encoder is shown about its mean; and that mean, of the shape of the view.
+    """
+    of_items, of_views = _Moments(), _Moments()
     for x in feed.batches(512):
         x = x.cpu() if x.device.type == "mps" else x  # which has no float64
-        total += x.sum(0, dtype=torch.float64).cpu()
-        squares += x.double().square_().sum(0).cpu()
-    mean = total / len(feed)
-    variance = (squares / len(feed) - mean.square()).clamp_min(0).mean()
-    return mean.float(), float(variance.sqrt())
+        shown = view(x)
+        if shown is not x:
+            of_views.add(shown)
+        of_items.add(x)
+    seen = of_views if of_views.count is not None else of_items
+    return of_items.mean.float(), seen.spread, seen.mean.float()
+
+
+class _Moments:
+    """Running mean and mean square deviation of each feature; what is not a number was not observed."""
+
+    def __init__(self):
+        self.count: torch.Tensor | None = None
+        self.total, self.squares = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+
+    def add(self, x: torch.Tensor) -> None:
+        """Take in a batch; x may be changed."""
+        total, count = x.sum(0, dtype=torch.float64).cpu(), torch.full(x.shape[1:], len(x))
+        if total.isnan().any():
+            count = (~x.isnan()).sum(0).cpu()
+            x = x.nan_to_num(0.0)
+            total = x.sum(0, dtype=torch.float64).cpu()
+        self.count = count if self.count is None else self.count + count
+        self.total = self.total + total
+        self.squares = self.squares + x.double().square_().sum(0).cpu()
+
+    @property
+    def mean(self) -> torch.Tensor:
+        return self.total / self._counted
+
+    @property
+    def spread(self) -> float:
+        variance = self.squares / self._counted - self.mean.square()
+        return float(variance.clamp_min(0).mean().sqrt())
+
+    @property
+    def _counted(self) -> torch.Tensor:
+        assert self.count is not None
+        return self.count.clamp_min(1)
 
 
 def _device(settings: Settings) -> torch.device:
@@ -413,7 +461,7 @@ def audit_runs(
     return StudyAudit(cards, items, said, reference)
 
 
-def _some(items: Items, seed: int) -> Items:
-    """At most 20,000 items in a random order: files are often sorted by class."""
-    chosen = torch.randperm(len(items), generator=generator(seed, "picture", 1))[:20_000].numpy()
+def _some(items: Items, seed: int, most: int = 20_000) -> Items:
+    """So many items at most, in a random order: files are often sorted by class."""
+    chosen = torch.randperm(len(items), generator=generator(seed, "picture", 1))[:most].numpy()
     return Items(items.values, None if items.labels is None else items.labels[chosen], items.index[chosen])

@@ -29,10 +29,10 @@ __all__ = [
 ]
 
 
-def check_description(part: Part, module: ModuleType) -> None:
+def check_description(part: Part, module: ModuleType, *inner: ModuleType) -> None:
     """A part survives `describe`, JSON and `build`: same kind, same arguments, same parameter shapes."""
     description = describe(part)
-    again = build(json.loads(json.dumps(description, allow_nan=False)), module)
+    again = build(json.loads(json.dumps(description, allow_nan=False)), module, *inner)
     _law(type(again) is type(part), f"{type(part).__name__} came back as {type(again).__name__}")
     _law(describe(again) == description, f"the arguments of {type(part).__name__} changed: {describe(again)}")
     shapes = [{name: value.shape for name, value in p.state_dict().items()} for p in (part, again)]
@@ -56,7 +56,7 @@ def check_network(network: Network, *, batch: int = 3) -> None:
 
 def check_posterior(head: Posterior, *, latent: int = 4, batch: int = 3) -> None:
     """Shapes, draws from a generator, a gradient to every input, and finite densities for enormous inputs."""
-    parameters = _noise(batch, head.parameters_per_code * latent).requires_grad_()
+    parameters = _noise(batch, *head.parameter_shape(latent)).requires_grad_()
     q = head(parameters)
     _law(tuple(q.batch_shape) == (batch,), f"batch_shape is {tuple(q.batch_shape)}, wanted {(batch,)}")
     _law(tuple(q.event_shape) == (latent,), f"event_shape is {tuple(q.event_shape)}, wanted {(latent,)}")

@@ -33,6 +33,7 @@ def built(recipe, likelihood, dtype, **sizes):
     options = OPTIONS.get(recipe)
     model, objective = recipes.build(recipe, (1, 4, 4), latent=3, likelihood=likelihood, options=options, **sizes)
     objective.plan(10)
+    model.center(torch.linspace(0, 1, 16).reshape(1, 4, 4), 0.3)  # what is kept beside the parts counts, too
     return model.to(dtype), objective.to(dtype)
 
 

@@ -3,13 +3,14 @@
 import os
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from gapless.cli.options import Keeping, Reading, check_reference
 from gapless.cli.output import cards_table, held_out_table, print_json, say
 from gapless.errors import UsageError
-from gapless.settings import Settings
+from gapless.settings import KL_OPTIONS, Settings
 
 __all__ = ["compare", "inspect", "recipes", "train", "verify"]
 
@@ -117,7 +118,7 @@ def train(
     from gapless.recipes import named_recipe
     from gapless.workplaces import claimed
 
-    named_recipe(recipe)
+    reading = _suited(reading, named_recipe(recipe))
     _check_names(reading, settings)
     _check_trackers(keeping.log_with)
     folder = output or Path("runs") / f"{recipe}-{_stem(source)}"
@@ -225,8 +226,10 @@ def recipes(*, json: bool) -> None:
 
 
 def _option(name: str, value: Any) -> str:
-    shown = "" if value is None else f" {value:g}" if isinstance(value, (int, float)) else f" {value}"
-    return f"--{name.replace('_', '-')}{shown}"
+    shown = "" if value is None else f"{value:g}" if isinstance(value, (int, float)) else f"{value}"
+    if name not in KL_OPTIONS:
+        return f"--option {name}={shown}"
+    return f"--{name.replace('_', '-')} {shown}".rstrip()
 
 
 def _inspect_run(folder: Path, *, json: bool) -> None:
@@ -262,6 +265,12 @@ def _read(source: str, reading: Reading, settings: Settings) -> Any:
     for note in data.inspection.notes:
         say(f"  {note}")
     return data
+
+
+def _suited(reading: Reading, recipe: Any) -> Reading:
+    """How the data is read for a recipe that is about a likelihood, unless another was asked for."""
+    asked = reading.likelihood != "auto" or recipe.likelihood is None
+    return reading if asked else replace(reading, likelihood=recipe.likelihood)
 
 
 def _check_names(reading: Reading, settings: Settings) -> None:

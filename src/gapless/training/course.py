@@ -34,11 +34,21 @@ class Course:
         settings: how.
         epochs: passes over the training items, in all.
         per_epoch: optimizer steps an epoch.
+        items: training items, where they are known.
     """
 
-    def __init__(self, model: Model, objective: Objective, settings: Settings, *, epochs: int, per_epoch: int):
+    def __init__(
+        self,
+        model: Model,
+        objective: Objective,
+        settings: Settings,
+        *,
+        epochs: int,
+        per_epoch: int,
+        items: int | None = None,
+    ):
         self.model, self.objective, self.settings = model, objective, settings
-        self.epochs, self.per_epoch, self.steps = epochs, per_epoch, epochs * per_epoch
+        self.epochs, self.per_epoch, self.steps, self.items = epochs, per_epoch, epochs * per_epoch, items
         self.shards = cut(model, settings)
         self.execution = arranged(model, objective, settings, self.shards)
         self.parameters = [p for module in (model, objective) for p in module.parameters()]
@@ -48,7 +58,7 @@ class Course:
         self.step, self.history, self.best = 0, list[Epoch](), dict[str, Tensor]()
         self.sums = torch.zeros(SUMMED, dtype=torch.float64)
         self.device, self._unseen = self.parameters[0].device, list[tuple[int, Terms]]()
-        objective.plan(self.steps)
+        objective.plan(self.steps, self.items)
 
     @property
     def epoch(self) -> int:
@@ -191,7 +201,7 @@ class Course:
             raise DataError(f"the checkpoint belongs to another model: {first}", fix="--fresh --force") from error
         self.step = snapshot.step
         self.history = [Epoch.from_dict(values) for values in snapshot.record["history"]]
-        self.objective.plan(self.steps)
+        self.objective.plan(self.steps, self.items)
 
     def _modules(self) -> dict[str, nn.Module]:
         return {"model.": self.model, "objective.": self.objective}

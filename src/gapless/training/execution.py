@@ -4,6 +4,7 @@ Only the networks are. Posterior, prior, likelihood and objective see the whole 
 an objective that looks at the batch as a whole has the value and the gradient it has on one process, whatever it is.
 """
 
+import copy
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
+from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
 from gapless import processes
@@ -112,13 +114,22 @@ class _Batch:
 
     def run(self, network: Network, x: Tensor) -> Tensor:
         """The network's value in float32; part by part nothing is kept but the parts' inputs."""
-        call = _in_bf16(network) if self.precision == "bf16" else network
+        network_call = _held(network) if self.parts > 1 else network
+        call = _in_bf16(network_call) if self.precision == "bf16" else network_call
         if self.parts == 1:
             return call(x)
         return torch.cat([checkpoint(call, part, use_reentrant=False) for part in x.chunk(self.parts)])  # pyright: ignore
 
 
-def _in_bf16(network: Network) -> Callable[[Tensor], Tensor]:
+def _held(network: Network) -> Callable[[Tensor], Tensor]:
+    """The network with the parameters it has now: a frozen one must be frozen when it is computed again, too."""
+    if any(parameter.requires_grad for parameter in network.parameters()):
+        return network
+    constants = dict(network.named_parameters())
+    return lambda x: functional_call(network, constants, (x,))
+
+
+def _in_bf16(network: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     def call(x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, dtype=torch.bfloat16):
             return network(x).to(x.dtype)
@@ -127,15 +138,15 @@ def _in_bf16(network: Network) -> Callable[[Tensor], Tensor]:
 
 
 def _view(model: Model, batch: _Batch, networks: Mapping[str, Network]) -> Model:
-    """The same model with its networks run as asked."""
-    view = Model(
-        encoder=_Encoder(networks.get("encoder", model.encoder), batch),
-        posterior=model.posterior,
-        prior=_Prior(model),
-        decoder=_Decoder(networks.get("decoder", model.decoder), batch),
-        likelihood=model.likelihood if processes.size() == 1 else _Likelihood(model.likelihood, batch),
-    )
-    view.offset = model.offset
+    """The same model with its networks run as asked; its buffers are the model's own."""
+    view = copy.copy(model)
+    view._modules = {
+        **model._modules,
+        "encoder": _Encoder(networks.get("encoder", model.encoder), batch),
+        "prior": _Prior(model),
+        "decoder": _Decoder(networks.get("decoder", model.decoder), batch),
+        "likelihood": model.likelihood if processes.size() == 1 else _Likelihood(model.likelihood, batch),
+    }
     return view
 
 
@@ -177,9 +188,13 @@ class _Likelihood(Likelihood):
     def __init__(self, head: Likelihood, batch: _Batch):
         super().__init__()
         self.head, self.batch = head, batch
+        self.missing = head.missing  # pyright: ignore[reportAttributeAccessIssue]
 
     def parameter_shape(self, event_shape: tuple[int, ...]) -> tuple[int, ...]:
         return self.head.parameter_shape(event_shape)
+
+    def view(self, x: Tensor) -> Tensor:
+        return self.head.view(x)
 
     def offset(self, mean: Tensor) -> Tensor:
         return self.head.offset(mean)

@@ -90,7 +90,8 @@ def fit(
     machine.tune()
     saving = saving or Saving()
     per_epoch = math.ceil(len(train) / settings.batch_size)
-    course = Course(model, objective, settings, epochs=settings.epochs_for(len(train)), per_epoch=per_epoch)
+    epochs = settings.epochs_for(len(train))
+    course = Course(model, objective, settings, epochs=epochs, per_epoch=per_epoch, items=len(train))
     callbacks = tuple(callbacks) if processes.is_first() else ()
     session = _Session(course, train, held_out, callbacks, saving)
     processes.barrier()  # from here on all keep step

@@ -1,31 +1,13 @@
-"""Heads that turn an encoder's output into q(z|x)."""
-
-from abc import ABC, abstractmethod
-from typing import ClassVar
+"""Diagonal normal posteriors, and their limit of scale 0."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.distributions import Distribution
 
 from gapless import distributions
-from gapless.parts import Part
+from gapless.posteriors.posterior import Posterior
 
-__all__ = ["DiagonalNormal", "PointMass", "Posterior"]
-
-
-class Posterior(Part, ABC):
-    """A head: encoder output (batch, parameters_per_code * latent) -> q(z|x), event_shape (latent,).
-
-    To add one: say how many numbers a latent feature needs in `parameters_per_code` and return a distribution with
-    `rsample(sample_shape, generator)` from `forward`.
-    """
-
-    parameters_per_code: ClassVar[int]
-
-    @abstractmethod
-    def forward(self, parameters: Float[Tensor, "batch parameters"]) -> Distribution:
-        """q(z|x) with batch_shape (batch,) and event_shape (latent,)."""
+__all__ = ["DiagonalNormal", "PointMass"]
 
 
 class PointMass(Posterior):

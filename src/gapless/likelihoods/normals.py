@@ -1,7 +1,4 @@
-"""Heads that turn a decoder's output into p(x|z)."""
-
-from abc import ABC, abstractmethod
-from typing import ClassVar
+"""Real numbers with normal noise."""
 
 import torch
 from jaxtyping import Float
@@ -10,56 +7,12 @@ from torch.distributions import Distribution
 
 from gapless import distributions, processes
 from gapless.errors import UsageError
-from gapless.parts import Part
+from gapless.likelihoods.likelihood import Likelihood
 
-__all__ = ["Bernoulli", "Likelihood", "Normal", "NormalWithLearnedScale", "NormalWithOptimalScale"]
+__all__ = ["SCALE_FLOOR", "Normal", "NormalWithLearnedScale", "NormalWithOptimalScale"]
 
 SCALE_FLOOR = 1e-3
 """No learned scale falls below this (model units), so no density grows without bound."""
-
-
-class Likelihood(Part, ABC):
-    """A head: decoder output (batch, *parameter_shape) -> p(x|z), event_shape (*event).
-
-    To add one: say what values it can explain in `support`, how many numbers a value needs in
-    `parameters_per_value`, and return a distribution from `forward`.
-    """
-
-    support: ClassVar[tuple[float, float]] = (-float("inf"), float("inf"))
-    parameters_per_value: ClassVar[int] = 1
-
-    def parameter_shape(self, event_shape: tuple[int, ...]) -> tuple[int, ...]:
-        """What the decoder must put out for one example: (parameters_per_value, *event)."""
-        return (self.parameters_per_value, *event_shape)
-
-    @abstractmethod
-    def forward(self, parameters: Float[Tensor, " batch parameters *event"]) -> Distribution:
-        """p(x|z) with batch_shape (batch,) and event_shape (*event)."""
-
-    @abstractmethod
-    def offset(self, mean: Float[Tensor, " *event"]) -> Float[Tensor, " parameters *event"]:
-        """The parameters under which p(x|z) has the data's mean: where training starts."""
-
-    def calibrate(self, distribution: Distribution, x: Tensor) -> Distribution:
-        """The distribution a training step scores `x` by: the given one, unless the head is fitted to the batch."""
-        return distribution
-
-
-class Bernoulli(Likelihood):
-    """Bits, or grey values in [0, 1], from logits.
-
-    >>> Bernoulli()(torch.zeros(5, 1, 8)).mean.shape
-    torch.Size([5, 8])
-    """
-
-    support = (0.0, 1.0)
-
-    def forward(self, parameters: Float[Tensor, " batch parameters *event"]) -> distributions.Bernoulli:
-        logits = parameters[:, 0]
-        return distributions.Bernoulli(logits, event_dims=logits.dim() - 1)
-
-    def offset(self, mean: Float[Tensor, " *event"]) -> Float[Tensor, " parameters *event"]:
-        return torch.logit(mean.clamp(1e-3, 1 - 1e-3))[None]
 
 
 class Normal(Likelihood):

@@ -1,16 +1,14 @@
-"""Distributions p(z) with parameters of their own."""
+"""What a prior is."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from gapless import distributions
 from gapless.parts import Part
 
-__all__ = ["Prior", "StandardNormal"]
+__all__ = ["Prior"]
 
 
 class Prior(Part, ABC):
@@ -22,6 +20,12 @@ class Prior(Part, ABC):
 
     latent: int
 
+    def start(self, x: Tensor) -> None:
+        """Look at some training items in model units, shape (items, *event), before training.
+
+        For parts that begin at the data, such as pseudo-inputs; the others ignore it.
+        """
+
     @abstractmethod
     def forward(self, encode: Callable[[Tensor], Distribution] | None = None) -> Distribution:
         """p(z) with batch_shape () and event_shape (latent,).
@@ -29,24 +33,3 @@ class Prior(Part, ABC):
         Args:
             encode: the model's own `encode`, for priors made of posteriors; the others ignore it.
         """
-
-
-class StandardNormal(Prior):
-    """`p(z) = N(0, I)`.
-
-    Args:
-        latent: number of latent features, at least 1.
-
-    >>> StandardNormal(3)().event_shape
-    torch.Size([3])
-    """
-
-    zero: Tensor
-
-    def __init__(self, latent: int):
-        super().__init__()
-        self.latent = latent
-        self.register_buffer("zero", torch.zeros(latent), persistent=False)
-
-    def forward(self, encode: Callable[[Tensor], Distribution] | None = None) -> distributions.DiagonalNormal:
-        return distributions.DiagonalNormal(self.zero, torch.ones_like(self.zero))

@@ -1,0 +1,19 @@
+"""Distributions whose sampling takes a generator and whose log-density is summed over an example's features.
+
+torch.distributions draws from the global generator only, has no point mass, and spends a pass per feature where one
+fused sum will do; what is here differs from it in nothing else, and is tested against it.
+"""
+
+from gapless.distributions import bits, divergences, factorized, normals, points
+from gapless.distributions.bits import *
+from gapless.distributions.divergences import *
+from gapless.distributions.factorized import *
+from gapless.distributions.normals import *
+from gapless.distributions.points import *
+
+__all__ = []
+__all__ += bits.__all__
+__all__ += divergences.__all__
+__all__ += factorized.__all__
+__all__ += normals.__all__
+__all__ += points.__all__

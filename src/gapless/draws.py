@@ -1,0 +1,109 @@
+"""Draws of a batch and their log weights: what every bound and every regularizer is made of."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.distributions import Distribution
+
+from gapless.distributions import divergence
+from gapless.model import Model
+from gapless.ownership import frozen, log_prob_of
+
+__all__ = ["Draws", "draw"]
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Codes drawn for a batch, and everything that was computed of them on the way.
+
+    Attributes:
+        model: the model.
+        x: the batch in model units, shape (batch, *event).
+        encoded: the encoder's output, shape (batch, *posterior parameters).
+        posterior: q(z|x), batch_shape (batch,).
+        prior: p(z).
+        z: draws of q(z|x), shape (samples, batch, latent).
+        likelihood: p(x|z), batch_shape (samples * batch,), draws outermost.
+        log_likelihood: log p(x|z) in nats, shape (samples, batch).
+        constant: whether decoder, likelihood and prior are constants here: only z carries gradients through them.
+    """
+
+    model: Model
+    x: Tensor
+    encoded: Tensor
+    posterior: Distribution
+    prior: Distribution
+    z: Float[Tensor, "samples batch latent"]
+    likelihood: Distribution
+    log_likelihood: Float[Tensor, "samples batch"]
+    constant: bool = False
+
+    @property
+    def reconstruction(self) -> Float[Tensor, " batch"]:
+        """-E_q log p(x|z) in nats, the mean over the draws."""
+        return -self.log_likelihood.mean(0)
+
+    def divergence(self) -> Float[Tensor, " batch"]:
+        """KL(q(z|x) || p(z)) in nats: in closed form where one is known, else by the draws."""
+        return divergence(self.posterior, self.prior, self.z)
+
+    def log_weights(self, *, constant_posterior: bool = False) -> Float[Tensor, "samples batch"]:
+        """`log w = log p(x|z) + log p(z) - log q(z|x)` in nats; the mean of w is an unbiased estimate of p(x).
+
+        Args:
+            constant_posterior: no gradient through the parameters of the density log q(z|x), only through z.
+        """
+        return self.log_likelihood + self._log_prior() - self._log_posterior(constant_posterior)
+
+    def at(self, z: Tensor, *, constant: bool = False) -> "Draws":
+        """The same batch and posterior with other codes of shape (samples, batch, latent)."""
+        likelihood, log_likelihood = _explained(self.model, self.x, z, constant=constant)
+        return replace(self, z=z, likelihood=likelihood, log_likelihood=log_likelihood, constant=constant)
+
+    def _log_prior(self) -> Tensor:
+        if not self.constant:
+            return self.prior.log_prob(self.z)
+        return frozen(log_prob_of(self.model.prior))(self.z, self.model.encode)
+
+    def _log_posterior(self, constant: bool) -> Tensor:
+        if not constant:
+            return self.posterior.log_prob(self.z)
+        return frozen(log_prob_of(self.model.posterior))(self.z, self.encoded.detach())
+
+
+def draw(
+    model: Model,
+    x: Tensor,
+    *,
+    samples: int = 1,
+    generator: torch.Generator | None = None,
+    pathwise: bool = True,
+    constant: bool = False,
+) -> Draws:
+    """Encode a batch, draw codes, and decode them.
+
+    Args:
+        model: the model.
+        x: a batch in model units, shape (batch, *event).
+        samples: draws z ~ q(z|x) an item, at least 1.
+        generator: source of the noise; the global one when None.
+        pathwise: whether the draws carry a gradient to the encoder (the reparameterization trick).
+        constant: whether decoder, likelihood and prior are constants: a loss of these draws cannot move them.
+    """
+    encoded = model.encoded(x)
+    posterior = model.posterior(encoded)
+    z = posterior.rsample((samples,), generator=generator)
+    z = z if pathwise else z.detach()
+    likelihood, log_likelihood = _explained(model, x, z, constant=constant)
+    prior = model.prior_distribution()
+    return Draws(model, x, encoded, posterior, prior, z, likelihood, log_likelihood, constant)
+
+
+def _explained(model: Model, x: Tensor, z: Tensor, *, constant: bool) -> tuple[Distribution, Tensor]:
+    """p(x|z) and log p(x|z), shape (samples, batch), for draws of shape (samples, batch, latent)."""
+    samples = len(z)
+    repeated = x if samples == 1 else x.expand(samples, *x.shape).flatten(0, 1)
+    likelihood = model.likelihood.calibrate(model.decode(z.flatten(0, 1), constant=constant), repeated)
+    return likelihood, likelihood.log_prob(repeated).unflatten(0, (samples, -1))

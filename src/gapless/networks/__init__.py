@@ -1,0 +1,11 @@
+"""Networks from tensors to tensors; they know nothing of probability."""
+
+from gapless.networks import convolutions, network, perceptrons
+from gapless.networks.convolutions import *
+from gapless.networks.network import *
+from gapless.networks.perceptrons import *
+
+__all__ = []
+__all__ += network.__all__
+__all__ += perceptrons.__all__
+__all__ += convolutions.__all__

@@ -1,0 +1,103 @@
+"""Perceptrons."""
+
+import itertools
+import math
+from collections.abc import Sequence
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from gapless.networks.network import Network, activation_of, checked_shape
+
+__all__ = ["MLP", "ResidualMLP"]
+
+
+class MLP(Network):
+    """A multi-layer perceptron; inputs are flattened, outputs are shaped.
+
+    Args:
+        inputs: shape of one input, without the batch axis.
+        outputs: shape of one output, without the batch axis.
+        hidden: units of each hidden layer, each at least 1; () is an affine map.
+        activation: one of elu, gelu, relu, silu, softplus, tanh.
+
+    >>> MLP((1, 8, 8), (4,), hidden=(16,))(torch.zeros(3, 1, 8, 8)).shape
+    torch.Size([3, 4])
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[int],
+        outputs: Sequence[int],
+        *,
+        hidden: Sequence[int] = (512, 256),
+        activation: str = "relu",
+    ):
+        super().__init__()
+        self.inputs, self.outputs, self.hidden = checked_shape(inputs), checked_shape(outputs), tuple(hidden)
+        self.activation = activation
+        sizes = (math.prod(self.inputs), *checked_shape(hidden), math.prod(self.outputs))
+        layers: list[nn.Module] = [nn.Flatten()]
+        for before, after in itertools.pairwise(sizes[:-1]):
+            layers += [nn.Linear(before, after), activation_of(activation)]
+        self.layers = nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1]))
+
+    def forward(self, x: Float[Tensor, " batch *inputs"]) -> Float[Tensor, " batch *outputs"]:
+        return self.layers(x).unflatten(1, self.outputs)
+
+
+class ResidualMLP(Network):
+    """A perceptron of residual blocks `h + W2 act(W1 act(h))` (He et al. 2016, pre-activation, fully connected).
+
+    Args:
+        inputs: shape of one input, without the batch axis.
+        outputs: shape of one output, without the batch axis.
+        width: units of the trunk, at least 1.
+        blocks: number of residual blocks, at least 0.
+        activation: one of elu, gelu, relu, silu, softplus, tanh.
+
+    >>> ResidualMLP((10,), (4,), width=16)(torch.zeros(3, 10)).shape
+    torch.Size([3, 4])
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[int],
+        outputs: Sequence[int],
+        *,
+        width: int = 256,
+        blocks: int = 2,
+        activation: str = "relu",
+    ):
+        super().__init__()
+        self.inputs, self.outputs, self.width, self.blocks = (
+            checked_shape(inputs),
+            checked_shape(outputs),
+            width,
+            blocks,
+        )
+        self.activation = activation
+        trunk = [Residual(nn.Linear, width, activation) for _ in range(blocks)]
+        self.layers = nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(math.prod(self.inputs), width),
+            *trunk,
+            activation_of(activation),
+            nn.Linear(width, math.prod(self.outputs)),
+        )
+
+    def forward(self, x: Float[Tensor, " batch *inputs"]) -> Float[Tensor, " batch *outputs"]:
+        return self.layers(x).unflatten(1, self.outputs)
+
+
+class Residual(nn.Module):
+    """`h + layer2(act(layer1(act(h))))`."""
+
+    def __init__(self, layer, width: int, activation: str):
+        super().__init__()
+        self.body = nn.Sequential(
+            activation_of(activation), layer(width, width), activation_of(activation), layer(width, width)
+        )
+
+    def forward(self, h: Tensor) -> Tensor:
+        return h + self.body(h)

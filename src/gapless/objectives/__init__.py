@@ -1,0 +1,13 @@
+"""What is minimised: a map from (model, batch) to terms in nats per example, summed over features."""
+
+from gapless.objectives import elbo, geco, importance, objective
+from gapless.objectives.elbo import *
+from gapless.objectives.geco import *
+from gapless.objectives.importance import *
+from gapless.objectives.objective import *
+
+__all__ = []
+__all__ += objective.__all__
+__all__ += elbo.__all__
+__all__ += geco.__all__
+__all__ += importance.__all__

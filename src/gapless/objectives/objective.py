@@ -1,0 +1,71 @@
+"""What an objective is, and the terms it gives."""
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gapless.model import Model
+from gapless.parts import Part
+
+__all__ = ["Objective", "Terms"]
+
+
+class Terms(NamedTuple):
+    """The terms of one batch, in nats.
+
+    Attributes:
+        loss: what is minimised, shape ().
+        reconstruction: -E_q log p(x|z), lower is better, shape (batch,).
+        regularization: KL(q(z|x) || p(z)), shape (batch,).
+        extras: further terms by name, shape () or (batch,).
+    """
+
+    loss: Tensor
+    reconstruction: Tensor
+    regularization: Tensor
+    extras: dict[str, Tensor]
+
+    @property
+    def elbo(self) -> Float[Tensor, " batch"]:
+        """The evidence lower bound itself, whatever the weights: -(reconstruction + regularization)."""
+        return -(self.reconstruction + self.regularization)
+
+
+class Objective(Part, ABC):
+    """A map from a model and a batch to `Terms`.
+
+    To add one: return `Terms` from `forward`; `loss` is what is minimised and may differ from the bound reported.
+    What changes while training is a function of (step, steps), or a buffer: then a resumed run continues exactly.
+
+    Attributes:
+        samples: draws z ~ q(z|x) an item.
+        steps: optimizer steps in all; None until `plan` says so, and then everything has its value of the end.
+        comparable: whether held-out losses of different epochs, taken at the end's weights, measure the same thing.
+    """
+
+    samples: int = 1
+    steps: int | None = None
+    comparable: bool = True
+
+    def plan(self, steps: int, items: int | None = None) -> None:
+        """Say what is planned; no part of the state.
+
+        Args:
+            steps: optimizer steps there will be, so that shares of them become steps.
+            items: number of training items, where it is known.
+        """
+        self.steps = steps
+
+    @abstractmethod
+    def forward(self, model: Model, x: Tensor, *, step: int = 0, generator: torch.Generator | None = None) -> Terms:
+        """Terms of a batch.
+
+        Args:
+            model: the model, in training or evaluation mode.
+            x: a batch in model units, shape (batch, *event).
+            step: number of optimizer steps taken so far, for weights that change with it.
+            generator: source of the noise; the global one when None.
+        """

@@ -1,0 +1,159 @@
+"""Fresh models of a recipe."""
+
+import inspect
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from gapless import likelihoods, networks
+from gapless.errors import UsageError
+from gapless.model import Model
+from gapless.objectives import Objective
+from gapless.parts import named
+from gapless.randomness import seed_of
+from gapless.recipes import basics, bounds
+from gapless.recipes.recipe import Recipe, Sizes
+
+__all__ = ["RECIPES", "build", "named_recipe", "resolve_network"]
+
+RECIPES: dict[str, Recipe] = {**basics.RECIPES, **bounds.RECIPES}
+
+
+def named_recipe(name: str) -> Recipe:
+    """The recipe of that name.
+
+    Raises:
+        UsageError: there is none; the message lists those there are.
+    """
+    if name not in RECIPES:
+        raise UsageError(f"there is no recipe called {name!r}", fix=f"use one of {', '.join(RECIPES)}")
+    return RECIPES[name]
+
+
+def build(
+    name: str,
+    event_shape: Sequence[int],
+    *,
+    latent: int = 16,
+    likelihood: str = "Bernoulli",
+    network: str = "auto",
+    hidden: Sequence[int] = (512, 256),
+    channels: Sequence[int] = (32, 64),
+    activation: str = "relu",
+    options: Mapping[str, Any] | None = None,
+    seed: int = 0,
+) -> tuple[Model, Objective]:
+    """A fresh model and its objective.
+
+    Encoder and decoder are seeded apart, so recipes that differ in their heads start from the same hidden weights.
+
+    Args:
+        name: a key of `RECIPES`.
+        event_shape: (channels, height, width) of an image or (columns,) of a table.
+        latent: number of latent features, at least 1.
+        likelihood: name of a likelihood.
+        network: "mlp", "residual", "convolutional" or "auto": convolutional for images of more than 1,024 values
+            (32 x 32 grey), else mlp.
+        hidden: units of an mlp encoder's hidden layers; the decoder mirrors them.
+        channels: channels of a convolutional encoder's levels; the decoder mirrors them.
+        activation: one of the activations of `networks`.
+        options: the recipe's options, for example {"beta": 4.0}; the names of `Recipe.accepted`.
+        seed: seed of the initial weights.
+
+    Raises:
+        UsageError: an unknown name or option, or sizes that cannot be.
+    """
+    recipe = named_recipe(name)
+    event = tuple(int(size) for size in event_shape)
+    if latent < 1:
+        raise UsageError(f"a model needs at least 1 latent feature; got {latent}")
+    sizes_of, given = Sizes(latent, event), _checked(name, recipe, options or {})
+    posterior, prior = (_seeded_part(recipe, box, sizes_of, given, seed) for box in ("posterior", "prior"))
+    head = _likelihood(likelihood)
+    codes, values, shown = posterior.parameter_shape(latent), head.parameter_shape(event), head.view_shape(event)
+    encoder, decoder = _networks(recipe.network if network == "auto" and recipe.network else network, event)
+    sizes: dict[str, Any] = {"hidden": tuple(hidden), "channels": tuple(channels), "activation": activation}
+    back = {**sizes, "hidden": tuple(hidden)[::-1]}
+    model = Model(
+        encoder=_seeded(encoder, shown, codes, sizes, seed_of(seed, "encoder")),
+        posterior=posterior,
+        prior=prior,
+        decoder=_quiet(_seeded(decoder, (latent,), values, back, seed_of(seed, "decoder"))),
+        likelihood=head,
+        event_shape=event,
+    )
+    return model, _seeded_part(recipe, "objective", sizes_of, given, seed)
+
+
+NETWORKS: dict[str, tuple[type[networks.Network], type[networks.Network]]] = {
+    "mlp": (networks.MLP, networks.MLP),
+    "residual": (networks.ResidualMLP, networks.ResidualMLP),
+    "convolutional": (networks.ConvolutionalEncoder, networks.ConvolutionalDecoder),
+}
+
+
+def resolve_network(network: str, event_shape: Sequence[int]) -> str:
+    """What "auto" means for this kind of data; any other name is itself.
+
+    Raises:
+        UsageError: there is no such network.
+    """
+    if network in NETWORKS:
+        return network
+    if network != "auto":
+        raise UsageError(f"there is no network called {network!r}", fix=f"use one of auto, {', '.join(NETWORKS)}")
+    image = len(event_shape) == 3
+    small = math.prod(event_shape) <= 32 * 32
+    return "convolutional" if image and not small else "mlp"
+
+
+def _networks(network: str, event: tuple[int, ...]) -> tuple[type[networks.Network], type[networks.Network]]:
+    return NETWORKS[resolve_network(network, event)]
+
+
+def _seeded(
+    kind: type[networks.Network], inputs: Sequence[int], outputs: Sequence[int], sizes: dict[str, Any], seed: int
+) -> networks.Network:
+    accepted = {name: value for name, value in sizes.items() if name in inspect.signature(kind).parameters}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return kind(inputs, outputs, **accepted)
+
+
+def _quiet(decoder: networks.Network) -> networks.Network:
+    """The decoder with a last layer a tenth its size: it starts near the model's offset, the mean of the data."""
+    *_, last = (module for module in decoder.modules() if any(True for _ in module.parameters(recurse=False)))
+    with torch.no_grad():
+        for parameter in last.parameters():
+            parameter.mul_(0.1)
+    return decoder
+
+
+def _likelihood(name: str) -> likelihoods.Likelihood:
+    part = named(name, likelihoods)
+    return part()  # pyright: ignore[reportReturnType]
+
+
+def _checked(name: str, recipe: Recipe, options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The options, if the recipe has them all."""
+    unknown = sorted(set(options) - set(recipe.accepted))
+    if unknown:
+        having = [other for other, its in RECIPES.items() if set(options) <= set(its.accepted)]
+        raise UsageError(
+            f"the recipe {name!r} has no option {', '.join(unknown)}",
+            fix=f"recipes that have it: {', '.join(having) or 'none'}",
+        )
+    return options
+
+
+def _seeded_part(recipe: Recipe, box: str, sizes: Sizes, options: Mapping[str, Any], seed: int) -> Any:
+    """One of the recipe's own parts; what it draws when it is made comes from the seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of(seed, box))
+        try:
+            return recipe.made(box, sizes, options)
+        except TypeError as error:
+            given = ", ".join(f"{key}={value}" for key, value in options.items())
+            raise UsageError(f"the {box} cannot be made with {given}: {error}") from error

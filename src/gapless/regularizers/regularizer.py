@@ -1,0 +1,62 @@
+"""What a regularizer is."""
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from gapless.draws import Draws
+from gapless.parts import Part
+
+__all__ = ["Penalty", "Regularizer"]
+
+
+class Penalty(NamedTuple):
+    """What a regularizer makes of a batch.
+
+    Attributes:
+        value: what the model is charged with before the weight, shape (). It may move the model alone.
+        own: loss of the regularizer's own parameters (a critic), shape (); it may move them alone. None without any.
+    """
+
+    value: Tensor
+    own: Tensor | None = None
+
+
+class Regularizer(Part, ABC):
+    """A penalty beside reconstruction and KL: a map from the draws of a batch to a number.
+
+    To add one: keep `weight`, and return a `Penalty` from `forward`. A regularizer with parameters of its own calls
+    itself through `ownership.frozen` in `value`, and gets the model's tensors detached in `own`.
+
+    Attributes:
+        weight: what the value is multiplied by in the loss.
+        items: number of training items; None until `plan` says so.
+        comparable: whether its values of different epochs measure the same thing; not where a critic learns.
+    """
+
+    weight: float
+    items: int | None = None
+    comparable: bool = True
+
+    def plan(self, items: int | None) -> None:
+        """Say how many training items there are; no part of the state."""
+        self.items = items
+
+    @abstractmethod
+    def forward(self, draws: Draws, *, generator: torch.Generator | None = None) -> Penalty:
+        """The penalty of a batch.
+
+        Args:
+            draws: codes drawn for the batch, with posterior, prior, likelihood and model.
+            generator: source of further noise; the global one when None.
+        """
+
+    def charged(self, draws: Draws, generator: torch.Generator | None) -> tuple[Tensor, dict[str, Tensor]]:
+        """What it adds to the loss, and what is shown of it by name."""
+        name, penalty = type(self).__name__, self(draws, generator=generator)
+        shown, added = {name: penalty.value}, self.weight * penalty.value
+        if penalty.own is None:
+            return added, shown
+        return added + penalty.own, {**shown, f"{name} (own)": penalty.own}

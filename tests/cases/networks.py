@@ -1,0 +1,14 @@
+"""Cases of networks."""
+
+from gapless import networks
+
+CASES = {
+    "MLP": lambda: networks.MLP((2, 3), (4, 2), hidden=(8, 5), activation="tanh"),
+    "ResidualMLP": lambda: networks.ResidualMLP((6,), (3,), width=8, blocks=2, activation="silu"),
+    "ConvolutionalEncoder": lambda: networks.ConvolutionalEncoder(
+        (3, 9, 6), (4,), channels=(4, 6), blocks=1, activation="elu"
+    ),
+    "ConvolutionalDecoder": lambda: networks.ConvolutionalDecoder(
+        (4,), (3, 9, 6), channels=(4, 6), blocks=1, activation="gelu"
+    ),
+}

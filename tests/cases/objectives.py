@@ -1,0 +1,12 @@
+"""Cases of objectives."""
+
+from gapless import objectives
+
+CASES = {
+    "ELBO": lambda: objectives.ELBO(1.0, 0.5, samples=2, schedule="cyclic", warmup=0.4, cycles=3, free_bits=0.1),
+    "GECO": lambda: objectives.GECO(20.0, rate=0.1, memory=0.9, samples=2).eval(),  # training moves its multiplier
+    "IWAE": lambda: objectives.IWAE(3),
+    "MIWAE": lambda: objectives.MIWAE(2, 3, estimator="sticking-the-landing"),
+    "CIWAE": lambda: objectives.CIWAE(4, 0.25, estimator="doubly-reparameterized"),
+    "PIWAE": lambda: objectives.PIWAE(2, 3),
+}

@@ -1,0 +1,7 @@
+"""Cases of priors."""
+
+from gapless import priors
+
+CASES = {
+    "StandardNormal": lambda: priors.StandardNormal(3),
+}

@@ -1,0 +1,3 @@
+"""Cases of regularizers."""
+
+CASES = {}

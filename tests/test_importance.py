@@ -1,0 +1,225 @@
+"""Bounds by importance weights and the estimators of their gradient, on the linear-Gaussian model and by hand."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from gapless import objectives, recipes
+from gapless.draws import draw
+from gapless.errors import UsageError
+from gapless.objectives.importance import ESTIMATORS, importance_bound
+from oracles import LinearGaussian, linear_elbo
+
+ORACLE = LinearGaussian.make()
+
+
+def off_by(amount=0.3):
+    """The oracle with a posterior that is too wide and beside the point."""
+    model = ORACLE.model()
+    with torch.no_grad():
+        model.encoder.layers[-1].bias += amount
+    return model
+
+
+def noise(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def gradients(loss, *modules):
+    parameters = [p for module in modules for p in module.parameters()]
+    found = torch.autograd.grad(loss, parameters, allow_unused=True, retain_graph=True)
+    return torch.cat(
+        [torch.zeros_like(p).flatten() if g is None else g.flatten() for p, g in zip(parameters, found, strict=True)]
+    )
+
+
+BOUNDS = {
+    "IWAE": lambda estimator: objectives.IWAE(5, estimator=estimator),
+    "MIWAE": lambda estimator: objectives.MIWAE(2, 3, estimator=estimator),
+    "CIWAE": lambda estimator: objectives.CIWAE(4, 0.3, estimator=estimator),
+    "PIWAE": lambda estimator: objectives.PIWAE(3, 2, estimator=estimator),
+}
+PAIRS = [(name, estimator) for name in BOUNDS for estimator in ESTIMATORS]
+
+
+@pytest.mark.parametrize(("name", "estimator"), PAIRS)
+def test_with_the_exact_posterior_every_bound_is_log_p(name, estimator, ledger):
+    x = ORACLE.sample(20)
+    loss = BOUNDS[name](estimator)(ORACLE.model(), x, generator=noise()).loss
+    ledger(
+        name, f"reported value, {estimator} gradient", oracle="log p(x), linear-Gaussian VAE with the exact posterior",
+        truth=-ORACLE.log_prob(x).mean(), measured=loss, tolerance=1e-9, why="float64",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_the_value_is_the_bound_and_not_the_surrogate_of_its_gradient(estimator):
+    model, x = off_by(), ORACLE.sample(7)
+    by_hand = {
+        "IWAE": (5, lambda w: np.log(np.exp(w).mean(0))),
+        "MIWAE": (6, lambda w: (np.log(np.exp(w[:3]).mean(0)) + np.log(np.exp(w[3:]).mean(0))) / 2),
+        "CIWAE": (4, lambda w: 0.3 * w.mean(0) + 0.7 * np.log(np.exp(w).mean(0))),
+        "PIWAE": (6, lambda w: np.log(np.exp(w).mean(0))),
+    }
+    for name, (samples, bound) in by_hand.items():
+        log_w = draw(model, x, samples=samples, generator=noise()).log_weights().detach().numpy()
+        expected = bound(log_w)
+        loss = BOUNDS[name](estimator)(model, x, generator=noise()).loss
+        assert loss.item() == pytest.approx(-expected.mean(), abs=1e-10), name
+
+
+def test_groups_are_averaged_outside_the_logarithm_and_draws_inside():
+    log_w = torch.randn(20, 3, generator=noise(), dtype=torch.float64)
+    assert torch.allclose(importance_bound(log_w, 20), log_w.mean(0))
+    assert torch.allclose(importance_bound(log_w, 1), log_w.exp().mean(0).log())
+    assert (importance_bound(log_w, 1) > importance_bound(log_w, 4)).all()
+    assert (importance_bound(log_w, 4) > importance_bound(log_w, 20)).all()
+
+
+def test_bounds_rise_with_the_draws_to_log_p_and_the_gap_falls_as_one_over_k(ledger):
+    model, x = off_by(0.15), ORACLE.sample(500)
+    truth = ORACLE.log_prob(x)
+    log_w = torch.cat([draw(model, x, samples=256, generator=noise(seed)).log_weights().detach() for seed in range(8)])
+    gaps = {k: (truth - importance_bound(log_w, len(log_w) // k)) for k in (1, 2, 8, 32, 128)}
+    means = [float(gap.mean()) for gap in gaps.values()]
+    assert means == sorted(means, reverse=True)
+    assert means[-1] > 0
+    # log(1 + e) = e - e^2 / 2: the gap is Var(w) / (2 K p^2), and its K-fold tends to a constant.
+    variance = ((log_w - truth).exp().var(0) / 2).mean()
+    error = 32 * gaps[32].std() / math.sqrt(len(x))
+    ledger(
+        "IWAE", "K times the gap to log p(x), K = 32", oracle="half the relative variance of w (delta method)",
+        truth=variance, measured=32 * gaps[32].mean(), tolerance=4 * error + 0.1 * variance,
+        why="4 standard errors, and the next term of the expansion, Var(w)/K, below a tenth",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("estimator", ["sticking-the-landing", "doubly-reparameterized"])
+@pytest.mark.parametrize("name", BOUNDS)
+def test_at_the_exact_posterior_these_gradients_are_zero_draw_by_draw(name, estimator):
+    model, x = ORACLE.model(), ORACLE.sample(9)
+    terms = BOUNDS[name](estimator)(model, x, generator=noise())
+    assert gradients(terms.loss, model.encoder).abs().max() < 1e-10
+    plain = BOUNDS[name]("reparameterized")(model, x, generator=noise())
+    assert gradients(plain.loss, model.encoder).abs().max() > 1e-3  # right on average only
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_every_estimator_has_the_gradient_of_the_elbo_on_average(estimator, ledger):
+    model, x = off_by(), ORACLE.sample(3)
+    exact = gradients(-linear_elbo(model, x).mean(), model.encoder)
+    objective, rounds = objectives.MIWAE(64, 1, estimator=estimator), 60
+    found = torch.stack(
+        [gradients(objective(model, x, generator=noise(seed)).loss, model.encoder) for seed in range(rounds)]
+    )
+    errors = (found.mean(0) - exact) / (found.std(0) / math.sqrt(rounds)).clamp_min(1e-9)
+    ledger(
+        "MIWAE", f"{estimator} gradient of the ELBO, mean square of the standardized error over the encoder's weights",
+        oracle="derivative of the closed-form ELBO of the linear-Gaussian VAE", truth=1,
+        measured=errors.square().mean(), tolerance=4 * math.sqrt(2 / 6) + 0.2,
+        why="about 6 independent directions: chi-square over its degrees of freedom, 4 standard deviations",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["IWAE", "MIWAE", "CIWAE", "PIWAE"])
+@pytest.mark.parametrize("estimator", ESTIMATORS[1:])
+def test_estimators_agree_on_average_for_every_bound(name, estimator):
+    if (name, estimator) == ("PIWAE", "sticking-the-landing"):
+        pytest.skip("dropping the score is biased for K > 1")
+    model, x, rounds = off_by(), ORACLE.sample(2), 300
+    if estimator == "sticking-the-landing" and name != "MIWAE":
+        pytest.skip("dropping the score is biased for K > 1")
+    objective = {
+        "MIWAE": objectives.MIWAE(3, 1 if estimator == "sticking-the-landing" else 2, estimator=estimator)
+    }.get(name, BOUNDS[name](estimator))
+    plain = type(objective)(**{**objective.arguments(), "estimator": "reparameterized"})
+    pairs = [
+        [gradients(o(model, x, generator=noise(seed)).loss, model.encoder) for o in (objective, plain)]
+        for seed in range(rounds)
+    ]
+    gaps = torch.stack([a - b for a, b in pairs])
+    errors = gaps.mean(0) / (gaps.std(0) / math.sqrt(rounds)).clamp_min(1e-9)
+    assert errors.abs().max() < 4.5  # 42 weights: 4.5 standard errors are passed once in 3,500 runs
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_the_partial_bound_moves_each_side_by_its_own_gradient(estimator):
+    model, x = off_by(), ORACLE.sample(5)
+    both = objectives.PIWAE(4, 3, estimator=estimator)(model, x, generator=noise())
+    encoders = objectives.MIWAE(4, 3, estimator=estimator)(model, x, generator=noise())
+    decoders = objectives.IWAE(12, estimator=estimator)(model, x, generator=noise())
+    assert torch.allclose(gradients(both.loss, model.encoder), gradients(encoders.loss, model.encoder), atol=1e-12)
+    assert torch.allclose(gradients(both.loss, model.decoder), gradients(decoders.loss, model.decoder), atol=1e-12)
+    assert not torch.allclose(gradients(encoders.loss, model.encoder), gradients(decoders.loss, model.encoder))
+    assert not torch.allclose(gradients(encoders.loss, model.decoder), gradients(decoders.loss, model.decoder))
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+def test_the_decoder_has_the_same_gradient_under_every_estimator(name):
+    model, x = off_by(), ORACLE.sample(5)
+    found = [gradients(BOUNDS[name](e)(model, x, generator=noise()).loss, model.decoder) for e in ESTIMATORS]
+    for other in found[1:]:
+        assert torch.allclose(found[0], other, atol=1e-12)
+
+
+def test_the_trick_has_far_less_variance_than_the_score(ledger):
+    model, x = off_by(), ORACLE.sample(3)
+    spread = {
+        estimator: torch.stack(
+            [
+                gradients(objectives.MIWAE(1, 1, estimator=estimator)(model, x, generator=noise(s)).loss, model.encoder)
+                for s in range(400)
+            ]
+        ).var(0).sum()
+        for estimator in ("reparameterized", "score-function")
+    }  # fmt: skip
+    assert spread["score-function"] > 5 * spread["reparameterized"]
+
+
+def test_wrong_numbers_are_refused():
+    for wrong in (lambda: objectives.IWAE(0), lambda: objectives.MIWAE(0, 3), lambda: objectives.PIWAE(3, 0)):
+        with pytest.raises(UsageError, match="at least 1"):
+            wrong()
+    with pytest.raises(UsageError, match="between 0 and 1"):
+        objectives.CIWAE(3, 1.5)
+
+
+def test_a_conditional_model_is_given_its_context():
+    from gapless import likelihoods, networks, posteriors, priors
+    from gapless.model import Model
+
+    model = Model(
+        encoder=networks.MLP((1 + 3, 5, 5), (4,), hidden=(8,)), posterior=posteriors.DiagonalNormal(),
+        prior=priors.StandardNormal(2), decoder=networks.MLP((2 + 3,), (1, 5, 5), hidden=(8,)),
+        likelihood=likelihoods.Bernoulli(), context=3,
+    )  # fmt: skip
+    x, context = torch.rand(4, 1, 5, 5), torch.eye(3)[[0, 1, 2, 0]]
+    terms = objectives.IWAE(3)(model.given(context), x, generator=noise())
+    alone = [objectives.IWAE(3)(model.given(context[i : i + 1]), x[i : i + 1]) for i in range(4)]
+    assert terms.reconstruction.shape == (4,)
+    assert all(torch.isfinite(one.loss) for one in alone)
+    means = model.given(context[:1]).encode(x).mean, model.given(context[1:2]).encode(x).mean
+    assert not torch.allclose(*means)
+    assert torch.allclose(model.given(context).encode(x).mean[1], means[1][1], atol=1e-6)
+    with pytest.raises(UsageError, match="is conditional"):
+        model.encode(x)
+    with pytest.raises(UsageError, match=r"shape \(batch, 3\)"):
+        model.given(torch.eye(2))
+    again = Model.from_description(model.describe())
+    again.load_state_dict(model.state_dict())
+    assert torch.equal(again.given(context).encode(x).mean, model.given(context).encode(x).mean)
+
+
+def test_all_bounds_can_be_trained():
+    for name in ("iwae", "dreg", "stl", "miwae", "ciwae", "piwae"):
+        model, objective = recipes.build(name, (5,), latent=2, hidden=(8,), likelihood="Normal")
+        x = torch.randn(32, 1, generator=noise()) * 3 + 0.1 * torch.randn(32, 5, generator=noise(1))
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+        first = objective(model, x, generator=noise()).loss.item()
+        for step in range(30):
+            optimizer.zero_grad()
+            objective(model, x, generator=noise(step)).loss.backward()
+            optimizer.step()
+        assert objective(model, x, generator=noise()).loss.item() < first - 0.1, name
