@@ -125,7 +125,7 @@ def _held(network: Network) -> Callable[[Tensor], Tensor]:
     """The network with the parameters it has now: a frozen one must be frozen when it is computed again, too."""
     if any(parameter.requires_grad for parameter in network.parameters()):
         return network
-    constants = dict(network.named_parameters())
+    constants: dict[str, Tensor] = dict(network.named_parameters())
     return lambda x: functional_call(network, constants, (x,))
 
 
