@@ -3,6 +3,7 @@
 from gapless import networks
 
 CASES = {
+    "BayesianMLP": lambda: networks.BayesianMLP((2, 3), (4, 2), hidden=(8,), drawn="flipout", prior_scale=0.5),
     "MLP": lambda: networks.MLP((2, 3), (4, 2), hidden=(8, 5), activation="tanh"),
     "ResidualMLP": lambda: networks.ResidualMLP((6,), (3,), width=8, blocks=2, activation="silu"),
     "ConvolutionalEncoder": lambda: networks.ConvolutionalEncoder(

@@ -8,5 +8,6 @@ CASES = {
     "IWAE": lambda: objectives.IWAE(3),
     "MIWAE": lambda: objectives.MIWAE(2, 3, estimator="sticking-the-landing"),
     "CIWAE": lambda: objectives.CIWAE(4, 0.25, estimator="doubly-reparameterized"),
+    "Bayesian": lambda: objectives.Bayesian(objectives.ELBO(1.0, 0.5), items=50),
     "PIWAE": lambda: objectives.PIWAE(2, 3),
 }

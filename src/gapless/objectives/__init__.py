@@ -1,13 +1,15 @@
 """What is minimised: a map from (model, batch) to terms in nats per example, summed over features."""
 
-from gapless.objectives import elbo, geco, importance, objective
+from gapless.objectives import elbo, geco, importance, objective, weights
 from gapless.objectives.elbo import *
 from gapless.objectives.geco import *
 from gapless.objectives.importance import *
 from gapless.objectives.objective import *
+from gapless.objectives.weights import *
 
 __all__ = []
 __all__ += objective.__all__
 __all__ += elbo.__all__
 __all__ += geco.__all__
 __all__ += importance.__all__
+__all__ += weights.__all__

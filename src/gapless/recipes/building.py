@@ -13,12 +13,12 @@ from gapless.model import Model
 from gapless.objectives import Objective
 from gapless.parts import named
 from gapless.randomness import seed_of
-from gapless.recipes import basics, bounds
+from gapless.recipes import basics, bounds, weights
 from gapless.recipes.recipe import Recipe, Sizes
 
 __all__ = ["RECIPES", "build", "named_recipe", "resolve_network"]
 
-RECIPES: dict[str, Recipe] = {**basics.RECIPES, **bounds.RECIPES}
+RECIPES: dict[str, Recipe] = {**basics.RECIPES, **bounds.RECIPES, **weights.RECIPES}
 
 
 def named_recipe(name: str) -> Recipe:
@@ -74,7 +74,8 @@ def build(
     head = _likelihood(likelihood)
     codes, values, shown = posterior.parameter_shape(latent), head.parameter_shape(event), head.view_shape(event)
     encoder, decoder = _networks(recipe.network if network == "auto" and recipe.network else network, event)
-    sizes: dict[str, Any] = {"hidden": tuple(hidden), "channels": tuple(channels), "activation": activation}
+    widths = {"hidden": tuple(hidden), "channels": tuple(channels), "activation": activation}
+    sizes: dict[str, Any] = {**widths, **recipe.options, **given}  # some options are of the networks
     back = {**sizes, "hidden": tuple(hidden)[::-1]}
     model = Model(
         encoder=_seeded(encoder, shown, codes, sizes, seed_of(seed, "encoder")),
@@ -90,6 +91,7 @@ def build(
 NETWORKS: dict[str, tuple[type[networks.Network], type[networks.Network]]] = {
     "mlp": (networks.MLP, networks.MLP),
     "residual": (networks.ResidualMLP, networks.ResidualMLP),
+    "bayesian": (networks.MLP, networks.BayesianMLP),
     "convolutional": (networks.ConvolutionalEncoder, networks.ConvolutionalDecoder),
 }
 
@@ -126,8 +128,9 @@ def _quiet(decoder: networks.Network) -> networks.Network:
     """The decoder with a last layer a tenth its size: it starts near the model's offset, the mean of the data."""
     *_, last = (module for module in decoder.modules() if any(True for _ in module.parameters(recurse=False)))
     with torch.no_grad():
-        for parameter in last.parameters():
-            parameter.mul_(0.1)
+        for name, parameter in last.named_parameters(recurse=False):
+            if name != "log_scale":
+                parameter.mul_(0.1)
     return decoder
 
 

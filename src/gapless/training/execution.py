@@ -18,9 +18,11 @@ from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
 from gapless import processes
+from gapless.errors import UsageError
 from gapless.likelihoods import Likelihood
 from gapless.model import Model
 from gapless.networks import Network
+from gapless.networks.bayesian import bayesian_layers
 from gapless.objectives import Objective, Terms
 from gapless.priors import Prior
 from gapless.randomness import generator
@@ -39,6 +41,11 @@ def arranged(model: Model, objective: Objective, settings: Settings, shards: Sha
         settings: precision, accumulation, seed.
         shards: the networks, where their weights are cut over the processes.
     """
+    if settings.accumulate > 1 and bayesian_layers(model):
+        raise UsageError(
+            "weights that are drawn cannot be computed part by part: every part would draw others",
+            fix="leave --accumulate out",
+        )
     plain = settings.precision == "float32" and settings.accumulate == 1
     if processes.size() == 1 and plain:
         return None
