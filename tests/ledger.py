@@ -7,10 +7,12 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "ledger.md"
 HEAD = """# Ledger of correctness
 
 Every estimator, bound, divergence and measure, the oracle it is held to, and what was measured. Written by the tests
-(`make ledger`), never by hand: each row is an assertion that passed. Values are rounded to four digits.
+(`make ledger`), never by hand: each row is an assertion that passed. Values are rounded to four digits. The last
+column says what software in use elsewhere gives for the same quantity, where it errs: computed by the tests from the
+formula it uses.
 
-| part | quantity | oracle | truth | measured | tolerance | why this tolerance |
-|---|---|---|---|---|---|---|
+| part | quantity | oracle | truth | measured | tolerance | why this tolerance | given elsewhere |
+|---|---|---|---|---|---|---|---|
 """
 
 
@@ -23,21 +25,25 @@ class Row:
     measured: float
     tolerance: float
     why: str
+    elsewhere: str = ""
 
     def line(self) -> str:
         numbers = (f"{value:.4g}" for value in (self.truth, self.measured, self.tolerance))
-        cells = (self.part, self.quantity, self.oracle, *numbers, self.why)
+        cells = (self.part, self.quantity, self.oracle, *numbers, self.why, self.elsewhere)
         return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 class Ledger:
-    """Asserts and records: `ledger(part, quantity, oracle=..., truth=..., measured=..., tolerance=..., why=...)`."""
+    """Asserts and records: `ledger(part, quantity, oracle=..., truth=..., measured=..., tolerance=..., why=...)`.
+
+    `elsewhere` says what other software gives for the same quantity, where it errs.
+    """
 
     def __init__(self, rows: list[Row]):
         self.rows = rows
 
-    def __call__(self, part, quantity, *, oracle, truth, measured, tolerance, why):
-        row = Row(part, quantity, oracle, *map(_number, (truth, measured, tolerance)), why)
+    def __call__(self, part, quantity, *, oracle, truth, measured, tolerance, why, elsewhere=""):
+        row = Row(part, quantity, oracle, *map(_number, (truth, measured, tolerance)), why, elsewhere)
         self.rows.append(row)
         assert abs(row.measured - row.truth) <= row.tolerance, row.line()
 

@@ -53,6 +53,15 @@ def _one_cycle(step: int, steps: int, warmup: float) -> float:
     return _half_wave(1.0, LAST, (step - peak) / (steps - 1 - peak))
 
 
+def _staged(step: int, steps: int, warmup: float) -> float:
+    """8 stages of 3^i of 3,280 parts each, at `10^(-i/7)`, i = 0..7: Burda et al. (2016), section 5."""
+    start = _risen(steps, warmup)
+    if step < start:
+        return _constant(step, steps, warmup)
+    part = 3280 * (step - start) / (steps - start)
+    return 10 ** (-min(7, int(math.log(2 * part + 1, 3) + 1e-9)) / 7)
+
+
 def _risen(steps: int, warmup: float) -> int:
     """The number of steps that rise."""
     return int(warmup * steps)
@@ -62,7 +71,7 @@ def _half_wave(start: float, end: float, t: float) -> float:
     return end + (start - end) * 0.5 * (1 + math.cos(math.pi * min(1.0, t)))
 
 
-RATES = {"constant": _constant, "cosine": _cosine, "one-cycle": _one_cycle}
+RATES = {"constant": _constant, "cosine": _cosine, "one-cycle": _one_cycle, "staged": _staged}
 """Shapes of the learning rate: (step, steps, warmup) -> share of the largest rate."""
 
 

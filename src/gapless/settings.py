@@ -27,13 +27,14 @@ class Settings:
         accumulate: parts a batch is cut into, one after another, to save memory.
         optimizer: adam, adamw or muon.
         learning_rate: largest step size of the optimizer.
-        schedule: course of the learning rate: constant, cosine (down to 0) or one-cycle (up and down).
+        schedule: course of the learning rate: constant, cosine (down to 0), one-cycle (up and down) or staged.
         warmup: share of all steps in which the learning rate rises, from 0 to below 1; 0 is 0.3 for one-cycle.
         weight_decay: decoupled decay of the weights, for adamw and muon.
         clip: largest norm of the gradient.
         ema: decay of averaged weights, between 0 and 1; they are validated and kept.
         patience: epochs to wait for a lower held-out loss before stopping.
         precision: float32 or bf16.
+        binarize: draw every grey value anew as a bit whenever it is seen.
         seed: seed of weights, order and noise.
         network: auto, mlp, residual or convolutional; auto: convolutional for images of over 1,024 values.
         hidden: units of the mlp encoder's hidden layers; the decoder mirrors them.
@@ -63,6 +64,7 @@ class Settings:
     ema: float | None = None
     patience: int | None = None
     precision: str = "float32"
+    binarize: bool = False
     seed: int = 0
     network: str = "auto"
     hidden: tuple[int, ...] = (512, 256)

@@ -13,7 +13,7 @@ from gapless import likelihoods, processes, recipes
 from gapless.data import Dataset, Feed, Items, batch
 from gapless.errors import UsageError
 from gapless.model import Model
-from gapless.objectives import Objective
+from gapless.objectives import DynamicBinarization, Objective
 from gapless.parts import named
 from gapless.randomness import generator
 from gapless.runs import DataCard, Run, load_run
@@ -183,6 +183,7 @@ class _Work:
                 fix="leave --patience out",
             )
         device = _device(settings)
+        objective = DynamicBinarization(objective) if settings.binarize else objective
         return model.to(device), objective.to(device)
 
     def _tracking(self, folder: Path) -> tuple[Callback, ...]:

@@ -9,5 +9,6 @@ CASES = {
     "MIWAE": lambda: objectives.MIWAE(2, 3, estimator="sticking-the-landing"),
     "CIWAE": lambda: objectives.CIWAE(4, 0.25, estimator="doubly-reparameterized"),
     "Bayesian": lambda: objectives.Bayesian(objectives.ELBO(1.0, 0.5), items=50),
+    "DynamicBinarization": lambda: objectives.DynamicBinarization(objectives.IWAE(3)),
     "PIWAE": lambda: objectives.PIWAE(2, 3),
 }

@@ -1,6 +1,7 @@
 """What is minimised: a map from (model, batch) to terms in nats per example, summed over features."""
 
-from gapless.objectives import elbo, geco, importance, objective, weights
+from gapless.objectives import binarization, elbo, geco, importance, objective, weights
+from gapless.objectives.binarization import *
 from gapless.objectives.elbo import *
 from gapless.objectives.geco import *
 from gapless.objectives.importance import *
@@ -13,3 +14,4 @@ __all__ += elbo.__all__
 __all__ += geco.__all__
 __all__ += importance.__all__
 __all__ += weights.__all__
+__all__ += binarization.__all__

@@ -1,0 +1,62 @@
+"""Bits drawn anew at every look."""
+
+import math
+
+import pytest
+import torch
+
+import gapless
+from gapless import objectives, recipes, study
+from gapless.errors import UsageError
+from gapless.objectives.binarization import binarized
+from gapless.schedules import RATES
+from gapless.settings import Settings
+
+
+def noise(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_bits_have_the_grey_values_as_their_mean():
+    x = torch.rand(4, 3, generator=noise(9))
+    draws = torch.stack([binarized(x, noise(seed)) for seed in range(4000)])
+    assert set(draws.unique().tolist()) == {0.0, 1.0}
+    assert ((draws.mean(0) - x).abs() < 4.5 * (x * (1 - x) / 4000).sqrt()).all()
+    assert torch.equal(binarized(x, noise(1)), binarized(x, noise(1)))
+
+
+def test_the_objective_is_that_of_the_bits():
+    model, plain = recipes.build("iwae", (1, 4, 4), latent=2, hidden=(8,))
+    x, wrapped = torch.rand(6, 1, 4, 4, generator=noise()), objectives.DynamicBinarization(plain)
+    generator = noise(4)
+    bits = binarized(x, generator)
+    assert torch.equal(wrapped(model, x, generator=noise(4)).loss, plain(model, bits, generator=generator).loss)
+
+
+def test_values_that_are_no_probabilities_are_refused():
+    with pytest.raises(UsageError, match=r"only values in \[0, 1\]"):
+        binarized(torch.tensor([0.5, 1.2]))
+    data = gapless.read(torch.randn(200, 3).numpy())
+    with pytest.raises(UsageError, match="leave --binarize out"):
+        study.train(data, settings=Settings(latent=1, epochs=1, hidden=(4,), binarize=True))
+
+
+def test_a_run_of_bits_can_be_saved_and_loaded(tmp_path):
+    settings = Settings(latent=2, epochs=1, hidden=(8,), binarize=True, schedule="staged")
+    run = study.train(gapless.read("digits"), recipe="iwae", settings=settings)
+    run.save(tmp_path / "run")
+    again = gapless.load_run(tmp_path / "run")
+    assert isinstance(again.objective, objectives.DynamicBinarization)
+    assert again.objective.objective.samples == 5
+    # Bits carry more nats than grey values: the bound of bits is a log-probability, and below that of grey values here.
+    assert math.isfinite(run.held_out["elbo"])
+
+
+def test_the_staged_rate_has_the_published_stages():
+    rates, epoch = [], 0
+    for stage in range(8):
+        rates += [(epoch + k, 10 ** (-stage / 7)) for k in (0, 3**stage - 1)]
+        epoch += 3**stage
+    assert epoch == 3280
+    for number, rate in rates:
+        assert RATES["staged"](number, 3280, 0.0) == pytest.approx(rate)
