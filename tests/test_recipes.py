@@ -13,6 +13,7 @@ def test_every_recipe_takes_a_step(name):
     options = {"target": 10.0} if name == "geco" else {}
     model, objective = recipes.build(name, (1, 6, 6), latent=3, hidden=(16,), options=options)
     objective.eval()  # the multiplier of geco stays where it is
+    objective.plan(10, 100)
     x = torch.rand(8, 1, 6, 6)
     before = objective(model, x, generator=torch.Generator().manual_seed(0)).loss
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-6 if name == "capacity-vae" else 1e-3)

@@ -79,19 +79,27 @@ class Model(nn.Module):
         # The encoder sees (x - shift) / spread: images are far from their mean 0, and that costs it most of its speed.
         self.register_buffer("shift", torch.zeros(likelihood.view_shape(self.event_shape)))
         self.register_buffer("spread", torch.ones(()))
-        self._given: Tensor | None = None
+        self._given: tuple[Tensor, Tensor] | None = None
 
-    def given(self, context: Float[Tensor, "batch context"]) -> "Model":
+    def given(self, context: Float[Tensor, "batch context"], *, of_codes: Tensor | None = None) -> "Model":
         """The same model, parts and weights, with the context of every item bound: q(z|x, c) and p(x|z, c).
 
         Args:
             context: one row an item of the batches to come, or a single row for all items, shape (batch, context).
+            of_codes: one row a code that is decoded, where a process encodes a part of a batch and decodes all of it.
         """
         if context.dim() != 2 or context.shape[1] != self.context:
-            raise UsageError(f"the context of this model has the shape (batch, {self.context}); got {context.shape}")
+            raise UsageError(
+                f"the context of this model has the shape (batch, {self.context}); got {tuple(context.shape)}"
+            )
         bound = copy.copy(self)  # nn.Module keeps its parts in dictionaries: they are shared
-        bound._given = context
+        bound._given = (context, context if of_codes is None else of_codes)
         return bound
+
+    @property
+    def ready(self) -> bool:
+        """Whether it can encode and decode: it is not conditional, or has its context bound."""
+        return not self.context or self._given is not None
 
     def encoded(self, x: Tensor) -> Tensor:
         """The encoder's output for x of shape (batch, *event): what the posterior head is given."""
@@ -99,7 +107,7 @@ class Model(nn.Module):
         shown = (self.likelihood.view(x) - self.shift) / self.spread
         if self.likelihood.missing:
             shown = shown.nan_to_num(0.0)  # what is missing is shown as the mean
-        return self.encoder(self._joined(shown))
+        return self.encoder(self._joined(shown, 0))
 
     def encode(self, x: Tensor) -> Distribution:
         """q(z|x): batch_shape (batch,), event_shape (latent,), for x of shape (batch, *event)."""
@@ -119,7 +127,7 @@ class Model(nn.Module):
         if z.dim() != 2 or z.shape[-1] != self.latent:
             raise UsageError(f"codes have the shape (batch, {self.latent}); got {tuple(z.shape)}")
         decoder, likelihood = (frozen(p) if constant else p for p in (self.decoder, self.likelihood))
-        parameters = decoder(self._joined(z)).reshape(-1, *self.parameter_shape)
+        parameters = decoder(self._joined(z, 1)).reshape(-1, *self.parameter_shape)
         return likelihood(parameters + self.offset)
 
     def prior_distribution(self) -> Distribution:
@@ -190,7 +198,7 @@ class Model(nn.Module):
             _check_budget(cls(**_parts_of(description), **sizes))
         return cls(**_parts_of(description), **sizes)
 
-    def _joined(self, values: Tensor) -> Tensor:
+    def _joined(self, values: Tensor, side: int) -> Tensor:
         """Values with the bound context as further features (a table, a code) or channels (an image)."""
         if not self.context:
             return values
@@ -199,7 +207,8 @@ class Model(nn.Module):
                 f"this model is conditional: each item needs a context of {self.context} numbers",
                 fix="use model.given(context)",
             )
-        context = self._given.to(values).repeat(len(values) // len(self._given), 1)
+        context = self._given[side].to(values)
+        context = context.repeat(len(values) // len(context), 1)
         shape = (*context.shape, *[1] * (values.dim() - 2))
         return torch.cat([values, context.reshape(shape).expand(*context.shape, *values.shape[2:])], 1)
 

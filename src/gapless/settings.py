@@ -34,6 +34,7 @@ class Settings:
         ema: decay of averaged weights, between 0 and 1; they are validated and kept.
         patience: epochs to wait for a lower held-out loss before stopping.
         precision: float32 or bf16.
+        condition: give encoder and decoder the label of each item.
         binarize: draw every grey value anew as a bit whenever it is seen.
         seed: seed of weights, order and noise.
         network: auto, mlp, residual or convolutional; auto: convolutional for images of over 1,024 values.
@@ -64,6 +65,7 @@ class Settings:
     ema: float | None = None
     patience: int | None = None
     precision: str = "float32"
+    condition: bool = False
     binarize: bool = False
     seed: int = 0
     network: str = "auto"

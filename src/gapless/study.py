@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from gapless import likelihoods, processes, recipes
+from gapless.conditions import given
 from gapless.data import Dataset, Feed, Items, batch
 from gapless.errors import UsageError
 from gapless.model import Model
@@ -153,7 +154,8 @@ class _Work:
         model, objective = self._built()
         feed, held_out = (Feed(items, data.scaling, device=_device(settings)) for items in (data.train, data.held_out))
         model.center(*moments_of(feed, model.likelihood.view))
-        model.start(batch(_some(data.train, settings.seed, STARTING_ITEMS), data.scaling).to(feed.device))
+        started = _some(data.train, settings.seed, STARTING_ITEMS)
+        given(model, started, range(len(started))).start(batch(started, data.scaling).to(feed.device))
         told = (*self.callbacks, *self._watching(model, held_out, folder))
         history = fit(model, objective, feed, held_out, settings=settings, callbacks=told, saving=saving)
         epochs = settings.epochs_for(len(feed))
@@ -175,6 +177,7 @@ class _Work:
             channels=settings.channels,
             activation=settings.activation,
             options=settings.options(),
+            context=self._classes(),
             seed=settings.seed,
         )
         if settings.patience is not None and not objective.comparable:
@@ -185,6 +188,18 @@ class _Work:
         device = _device(settings)
         objective = DynamicBinarization(objective) if settings.binarize else objective
         return model.to(device), objective.to(device)
+
+    def _classes(self) -> int:
+        """Numbers of context: the classes of the data for a conditional model, else none."""
+        if not (self.settings.condition or recipes.named_recipe(self.recipe).conditional):
+            return 0
+        if not self.data.label_names:
+            raise UsageError(
+                "a conditional model needs the class of every item; this data has none",
+                where=self.data.source,
+                fix="name the column with --label, or give one folder a class",
+            )
+        return len(self.data.label_names)
 
     def _tracking(self, folder: Path) -> tuple[Callback, ...]:
         if not (self.log_with and processes.is_first()):

@@ -20,6 +20,7 @@ from gapless.training.course import Course
 from gapless.training.execution import Execution, arranged
 
 OPTIONS = {"geco": {"target": 20.0}, "capacity-vae": {"capacity": 0.5}, "free-bits": {"free_bits": 0.1}}
+UNCUT = ("bayesian-vae",)  # weights that are drawn cannot be computed part by part
 LIKELIHOODS = ("Bernoulli", "NormalWithLearnedScale", "NormalWithOptimalScale")
 BF16 = 2.0**-8
 """Unit roundoff of bfloat16: 8 bits of significand, so a relative error of at most 2**-9 a rounding; with room."""
@@ -40,10 +41,10 @@ def test_plain_training_needs_no_arrangement():
 
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
-@pytest.mark.parametrize("recipe", list(recipes.RECIPES))
+@pytest.mark.parametrize("recipe", [name for name in recipes.RECIPES if name not in UNCUT])
 def test_accumulation_has_the_gradients_and_buffers_of_the_whole_batch(recipe, likelihood):
     model, objective = (part.double() for part in built(recipe, likelihood))
-    objective.plan(10)
+    objective.plan(10, 100)
     other, its = copy.deepcopy(model), copy.deepcopy(objective)
     runner = arranged(model, objective, Settings(accumulate=3))
     for step in range(2):

@@ -27,6 +27,12 @@ def subject(model: Model) -> Subject:
         model: in evaluation mode; items are given in model units.
     """
 
+    if not model.ready:
+        raise UsageError(
+            "this model is conditional: its latent space is another one for every label",
+            fix="audit one of them: --label NAME, or subject(model.given(context))",
+        )
+
     @torch.no_grad()
     def encode(x: Any) -> tuple[Tensor, Tensor | None]:
         q = model.encode(torch.as_tensor(x, dtype=torch.float32))

@@ -9,6 +9,7 @@ from gapless.audit import Scorecard, scorecard
 from gapless.audit.card import HEADLINE
 from gapless.cli.options import check_reference
 from gapless.cli.output import cards_table, print_json, say
+from gapless.conditions import given_label, of_label
 from gapless.data import Feed
 from gapless.errors import AuditBelowBar, UsageError
 from gapless.training import latent_statistics
@@ -26,6 +27,7 @@ def audit(
     bars: tuple[str, ...],
     seed: int,
     json: bool,
+    label: str | None = None,
 ) -> None:
     """Audit one run, print its card, write its page, and fail below a stated bar."""
     wanted = [_bar(text) for text in bars]
@@ -33,7 +35,10 @@ def audit(
     if seed < 0:
         raise UsageError(f"--seed takes 0 or more; got {seed}")
     run = runs.load_run(folder)
+    run.model = given_label(run.model, run.data.label_names, label)
     data = run.data.read() if source is None else run.data.read_like(source)
+    if label is not None:
+        data = of_label(data, label)
     items, labels, said = adapters.audited_items(data) if source is None else adapters.all_items(data)
     say(f"auditing {folder} on {said}")
     card = scorecard(adapters.subject(run.model), items, reference=reference, budget=budget, labels=labels, seed=seed)

@@ -136,6 +136,7 @@ def audit(
     *,
     reference: str = "declared",
     budget: str = "default",
+    label: str | None = None,
     html: Path | None = None,
     fail_on: tuple[str, ...] = (),
     seed: int = 0,
@@ -148,6 +149,7 @@ def audit(
         data: a file or folder; by default the data the run was trained on, its held-out part if large enough.
         reference: declared (the model's prior), moments (comparable between models), gmm or mixup.
         budget: default or quick.
+        label: the class to audit, for a conditional model: its items, and what it decodes for that class.
         html: write a report with pictures to this file.
         fail_on: exit with code 4 if this holds, for example data_like<0.9; can be given more than once.
         seed: seed of everything drawn.
@@ -155,7 +157,9 @@ def audit(
     """
     from gapless.cli import auditing
 
-    auditing.audit(run, data, reference=reference, budget=budget, html=html, bars=fail_on, seed=seed, json=json)
+    auditing.audit(
+        run, data, reference=reference, budget=budget, html=html, bars=fail_on, seed=seed, json=json, label=label
+    )
 
 
 @app.command
@@ -241,6 +245,7 @@ def sample(
     /,
     *,
     count: Annotated[int, Parameter(name=["--count", "-n"])] = 64,
+    label: str | None = None,
     output: Output = None,
     seed: int = 0,
     json: bool = False,
@@ -250,13 +255,14 @@ def sample(
     Args:
         run: a run folder.
         count: how many.
+        label: the class to draw, for a conditional model.
         output: a .npy, .csv or .png file; CSV on the standard output by default.
         seed: seed of the draws.
         json: print a JSON object.
     """
     from gapless.cli import use
 
-    use.sample(run, count=count, output=output, seed=seed, json=json)
+    use.sample(run, count=count, output=output, seed=seed, json=json, label=label)
 
 
 @app.command

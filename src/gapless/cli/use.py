@@ -10,8 +10,10 @@ from torch import Tensor
 
 from gapless import runs
 from gapless.cli.output import write_columns, write_items
+from gapless.conditions import given, given_label
 from gapless.data import Feed, Items
 from gapless.errors import DataError, UsageError
+from gapless.model import Model
 from gapless.randomness import generator
 
 __all__ = ["decode", "encode", "interpolate", "reconstruct", "sample"]
@@ -19,13 +21,14 @@ __all__ = ["decode", "encode", "interpolate", "reconstruct", "sample"]
 BATCH = 512
 
 
-def sample(folder: Path, *, count: int, output: Path | None, seed: int, json: bool) -> None:
+def sample(folder: Path, *, count: int, output: Path | None, seed: int, json: bool, label: str | None = None) -> None:
     """Decodes of draws from the prior."""
     if not 1 <= count <= 1_000_000:
         raise UsageError(f"--count takes 1 to 1,000,000; got {count}")
     if seed < 0:
         raise UsageError(f"--seed takes 0 or more; got {seed}")
     run = runs.load_run(folder)
+    run.model = given_label(run.model, run.data.label_names, label)
     codes = run.model.sample_codes(count, generator=generator(seed, "sample"))
     write_items(_decode(run, codes), output, card=run.data, as_json=json)
 
@@ -35,7 +38,7 @@ def encode(folder: Path, source: str | None, *, output: Path | None, json: bool)
     run = runs.load_run(folder)
     items, label_names = _items(run, source)
     with torch.no_grad():
-        posteriors = [run.model.encode(x) for x in _batches(run, items)]
+        posteriors = [model.encode(x) for model, x in _batches(run, items)]
     loc = torch.cat([posterior.mean for posterior in posteriors]).numpy()
     extra = {"scale": torch.cat([posterior.stddev for posterior in posteriors]).numpy()}
     if items.labels is not None:
@@ -57,7 +60,7 @@ def reconstruct(folder: Path, source: str | None, *, output: Path | None, json: 
     run = runs.load_run(folder)
     items, _ = _items(run, source)
     with torch.no_grad():
-        values = torch.cat([run.model.reconstruct(x) for x in _batches(run, items)])
+        values = torch.cat([model.reconstruct(x) for model, x in _batches(run, items)])
     write_items(values.numpy(), output, card=run.data, as_json=json)
 
 
@@ -74,8 +77,9 @@ def interpolate(
             raise UsageError(f"{name} takes 0 to {len(items) - 1}; got {position}")
     feed = Feed(items, run.scaling)
     first, last = feed.batch(torch.tensor([start, end]))
+    model = given(run.model, items, [start])  # of the class of the first, where that matters
     with torch.no_grad():
-        values = run.model.interpolate(first, last, steps=steps)
+        values = model.interpolate(first, last, steps=steps)
     write_items(values.numpy(), output, card=run.data, as_json=json, columns=steps)
 
 
@@ -90,8 +94,10 @@ def _parts(run: runs.Run, items: int) -> np.ndarray:
     return part
 
 
-def _batches(run: runs.Run, items: Items) -> Iterator[Tensor]:
-    return Feed(items, run.scaling).batches(BATCH)
+def _batches(run: runs.Run, items: Items) -> Iterator[tuple[Model, Tensor]]:
+    """Batches in model units, each with the model that is given the items' classes if it is conditional."""
+    for number, x in enumerate(Feed(items, run.scaling).batches(BATCH)):
+        yield given(run.model, items, range(number * BATCH, number * BATCH + len(x))), x
 
 
 @torch.no_grad()

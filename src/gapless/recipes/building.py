@@ -13,12 +13,12 @@ from gapless.model import Model
 from gapless.objectives import Objective
 from gapless.parts import named
 from gapless.randomness import seed_of
-from gapless.recipes import basics, bounds, weights
+from gapless.recipes import basics, bounds, conditional, weights
 from gapless.recipes.recipe import Recipe, Sizes
 
 __all__ = ["RECIPES", "build", "named_recipe", "resolve_network"]
 
-RECIPES: dict[str, Recipe] = {**basics.RECIPES, **bounds.RECIPES, **weights.RECIPES}
+RECIPES: dict[str, Recipe] = {**basics.RECIPES, **bounds.RECIPES, **conditional.RECIPES, **weights.RECIPES}
 
 
 def named_recipe(name: str) -> Recipe:
@@ -43,6 +43,7 @@ def build(
     channels: Sequence[int] = (32, 64),
     activation: str = "relu",
     options: Mapping[str, Any] | None = None,
+    context: int = 0,
     seed: int = 0,
 ) -> tuple[Model, Objective]:
     """A fresh model and its objective.
@@ -60,6 +61,7 @@ def build(
         channels: channels of a convolutional encoder's levels; the decoder mirrors them.
         activation: one of the activations of `networks`.
         options: the recipe's options, for example {"beta": 4.0}; the names of `Recipe.accepted`.
+        context: numbers given beside each item (its class), for a conditional model.
         seed: seed of the initial weights.
 
     Raises:
@@ -78,12 +80,13 @@ def build(
     sizes: dict[str, Any] = {**widths, **recipe.options, **given}  # some options are of the networks
     back = {**sizes, "hidden": tuple(hidden)[::-1]}
     model = Model(
-        encoder=_seeded(encoder, shown, codes, sizes, seed_of(seed, "encoder")),
+        encoder=_seeded(encoder, (shown[0] + context, *shown[1:]), codes, sizes, seed_of(seed, "encoder")),
         posterior=posterior,
         prior=prior,
-        decoder=_quiet(_seeded(decoder, (latent,), values, back, seed_of(seed, "decoder"))),
+        decoder=_quiet(_seeded(decoder, (latent + context,), values, back, seed_of(seed, "decoder"))),
         likelihood=head,
         event_shape=event,
+        context=context,
     )
     return model, _seeded_part(recipe, "objective", sizes_of, given, seed)
 

@@ -42,6 +42,7 @@ class Recipe:
         objective: makes the objective.
         likelihood: the likelihood it is about; None leaves the choice to the data.
         network: the networks it is about; None leaves the choice to the data.
+        conditional: whether encoder and decoder are given the label of each item.
         options: default values of the options that the recipe is about.
         also: further options it takes; their makers know the default values.
     """
@@ -53,6 +54,7 @@ class Recipe:
     objective: Callable[..., Objective] = lambda sizes: ELBO()
     likelihood: str | None = None
     network: str | None = None
+    conditional: bool = False
     options: dict[str, Any] = field(default_factory=dict)
     also: tuple[str, ...] = ()
 

@@ -80,19 +80,20 @@ class Course:
         """Whether it costs nothing to look at every step's terms at once."""
         return self.device.type == "cpu"
 
-    def advance(self, x: Tensor, items: int | None = None) -> Terms:
+    def advance(self, x: Tensor, items: int | None = None, context: Tensor | None = None) -> Terms:
         """One optimizer step on a batch in model units.
 
         Args:
             x: the batch, or this process's rows of it, shape (rows, *event).
             items: rows of the whole batch where there are several processes.
+            context: that of the rows of x, for a conditional model, shape (rows, context).
 
         Raises:
             Diverged: a term is not finite; nothing was changed, or on an accelerator, nothing is saved.
             OutOfMemory: the batch does not fit.
         """
         try:
-            terms = self._gradients(x, items or len(x))
+            terms = self._gradients(x, items or len(x), context)
             self._ready()
             self.optimizer.step(schedules.learning_rate(self.settings, self.step, self.steps))
         except RuntimeError as error:
@@ -136,12 +137,13 @@ class Course:
             self.sums += len(terms.reconstruction) * row
         self._unseen.clear()
 
-    def _gradients(self, x: Tensor, items: int) -> Terms:
+    def _gradients(self, x: Tensor, items: int, context: Tensor | None) -> Terms:
         if self.execution is None:
             noise = generator(self.settings.seed, "noise", self.step)
-            terms = self.objective(self.model, x, step=self.step, generator=noise)
+            model = self.model if context is None else self.model.given(context)
+            terms = self.objective(model, x, step=self.step, generator=noise)
         else:
-            terms = self.execution(x, items, self.step)
+            terms = self.execution(x, items, self.step, context)
         if self.prompt:
             self._check(terms, self.step + 1)
         terms.loss.backward()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gapless import processes
+from gapless.conditions import given
 from gapless.data import Feed
 from gapless.distributions import divergence_per_feature
 from gapless.model import Model
@@ -91,7 +92,8 @@ def evaluate(
     per_item = torch.zeros(3, len(feed), dtype=torch.float64)
     for number in range(first, first + samples):
         for chunk, x in _chunks(feed, shared):
-            terms = objective(model, x, step=step, generator=generator(seed, "evaluation", number, chunk))
+            bound = given(model, feed.items, _positions(chunk, x))
+            terms = objective(bound, x, step=step, generator=generator(seed, "evaluation", number, chunk))
             rows = torch.stack([terms.loss.expand(len(x)), terms.reconstruction, terms.regularization])
             per_item[:, chunk * BATCH : chunk * BATCH + len(x)] += rows.cpu().double() / samples
     if shared:
@@ -109,6 +111,10 @@ def _chunks(feed: Feed, shared: bool) -> Iterator[tuple[int, Tensor]]:
         return
     for chunk in range(processes.rank(), math.ceil(len(feed) / BATCH), processes.size()):
         yield chunk, feed.batch(torch.arange(chunk * BATCH, min((chunk + 1) * BATCH, len(feed))))
+
+
+def _positions(chunk: int, x: Tensor) -> Tensor:
+    return torch.arange(chunk * BATCH, chunk * BATCH + len(x))
 
 
 def _standard_error(values: Tensor) -> float | None:
@@ -155,8 +161,8 @@ def latent_statistics(model: Model, feed: Feed, *, limit: int | None = None) -> 
     training = model.training
     model.eval()
     loc, scale, kl, prior = [], [], [], model.prior_distribution()
-    for x in itertools.islice(feed.batches(BATCH), limit and math.ceil(limit / BATCH)):
-        posterior = model.encode(x)
+    for chunk, x in enumerate(itertools.islice(feed.batches(BATCH), limit and math.ceil(limit / BATCH))):
+        posterior = given(model, feed.items, _positions(chunk, x)).encode(x)
         loc.append(posterior.mean.cpu())
         scale.append(posterior.stddev.cpu())
         per_feature = divergence_per_feature(posterior, prior)

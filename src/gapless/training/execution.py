@@ -94,17 +94,21 @@ class Execution(nn.Module):
         self._batch = _Batch(settings.precision, settings.accumulate)
         self._view = [_view(model, self._batch, networks)]  # in a list: its parameters are the model's own
 
-    def forward(self, x: Tensor, items: int, step: int) -> Terms:
+    def forward(self, x: Tensor, items: int, step: int, context: Tensor | None = None) -> Terms:
         """Terms of the whole batch.
 
         Args:
             x: this process's rows, shape (rows, *event).
             items: rows of the whole batch.
             step: optimizer steps taken so far.
+            context: that of this process's rows, for a conditional model, shape (rows, context).
         """
         self._batch.items = items
-        noise = generator(self.seed, "noise", step)
-        terms = self.objective(self._view[0], x, step=step, generator=noise)
+        noise, view = generator(self.seed, "noise", step), self._view[0]
+        if context is not None:
+            whole = context if processes.size() == 1 else processes.gather(context, items)
+            view = view.given(context, of_codes=whole)
+        terms = self.objective(view, x, step=step, generator=noise)
         # Only the loss has a gradient: DDP waits for the parameters of all that has one.
         extras = {name: value.detach() for name, value in terms.extras.items()}
         return Terms(terms.loss, terms.reconstruction.detach(), terms.regularization.detach(), extras)

@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from gapless import interrupts, machine, processes
+from gapless.conditions import context_of
 from gapless.data import Feed
 from gapless.data.prefetch import ahead
 from gapless.errors import DataError, Diverged, Interrupted
@@ -179,8 +180,8 @@ class _Session:
         course.model.train()
         course.objective.train()
         self.epoch_began, self.items = time.monotonic(), 0
-        for items, x in self._batches():
-            terms = course.advance(x, items)
+        for items, chosen, x in self._batches():
+            terms = course.advance(x, items, context_of(course.model, self.train.items, chosen))
             self.items += items
             for callback in self.callbacks:
                 callback.on_step(course.step, terms)
@@ -188,15 +189,16 @@ class _Session:
                 return False
         return True
 
-    def _batches(self) -> Iterator[tuple[int, Tensor]]:
-        """The rest of the epoch: items of each batch, and its rows, or this process's share of them."""
+    def _batches(self) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """The rest of the epoch: items of each batch, and its rows, or this process's share: positions and values."""
         course, size = self.course, self.course.settings.batch_size
         if processes.size() == 1:
             for chosen, x in self.train.stream(course.settings.seed, course.epoch, size, start=course.batch):
-                yield len(chosen), x
+                yield len(chosen), chosen, x
             return
         positions = self.train.positions(course.settings.seed, course.epoch, size, start=course.batch)
-        own = ((len(chosen), self.train.batch(chosen[processes.share(len(chosen))])) for chosen in positions)
+        shares = ((len(chosen), chosen[processes.share(len(chosen))]) for chosen in positions)
+        own = ((items, share, self.train.batch(share)) for items, share in shares)
         if not self.train.mapped:
             yield from own
             return

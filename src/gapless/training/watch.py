@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from gapless.conditions import given
 from gapless.data import Feed
 from gapless.files import write_atomic
 from gapless.model import Model
@@ -95,10 +96,12 @@ class Watch(Callback):
             return None
         training = self.model.training
         self.model.eval()
-        x = self.held_out.batch(torch.arange(min(REFERENCES, len(self.held_out))))
+        shown = torch.arange(min(REFERENCES, len(self.held_out)))
+        x, drawn = self.held_out.batch(shown), torch.arange(DRAWS) % len(self.held_out)
         generator = torch.Generator().manual_seed(0)
-        references = self.model.reconstruct(x).flatten(1).double().cpu().numpy()
-        draws = self.model.sample(DRAWS, generator=generator).flatten(1).double().cpu().numpy()
+        references = given(self.model, self.held_out.items, shown).reconstruct(x).flatten(1).double().cpu().numpy()
+        drawing = given(self.model, self.held_out.items, drawn)
+        draws = drawing.sample(DRAWS, generator=generator).flatten(1).double().cpu().numpy()
         self.model.train(training)
         gap, _ = Isolation.fit(references, rng=np.random.default_rng(0)).gap(draws)
         return float(np.clip(1 - gap, 0, 1))
