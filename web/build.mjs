@@ -1,12 +1,11 @@
-// Builds ONE page without any request: classic scripts and styles inlined, workers as strings, the runtime's wasm beside it.
-import { copyFileSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+// Builds ONE page without any request: classic scripts and styles inlined, workers as strings; `pack.py` lays the runtime beside it.
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "vite";
 
 const here = dirname(fileURLToPath(import.meta.url));
 const out = resolve(here, "../src/gapless/explorer/static");
-const WASM = resolve(here, "node_modules/onnxruntime-web/dist/ort-wasm-simd-threaded.wasm");
 
 /**
  * The runtime gets its wasm as bytes, and its loader is bundled: without `import.meta.url` it neither looks for a script of its
@@ -76,7 +75,4 @@ const page = readFileSync(resolve(here, "index.html"), "utf8")
   .replace("/*SCRIPT*/", () => code);
 mkdirSync(out, { recursive: true });
 writeFileSync(resolve(out, "explorer.html"), page);
-copyFileSync(WASM, resolve(out, "runtime.wasm"));
-console.log(
-  `explorer.html ${(page.length / 1024).toFixed(0)} KiB, runtime.wasm ${(statSync(WASM).size / 2 ** 20).toFixed(1)} MiB in ${out}`,
-);
+console.log(`explorer.html ${(page.length / 1024).toFixed(0)} KiB in ${out}`);

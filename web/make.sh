@@ -24,6 +24,10 @@ npm ci --silent --no-audit --no-fund --ignore-scripts --fetch-retries=1 --fetch-
     echo "the explorer's page was not built: its packages could not be fetched; all else works" >&2
     exit 3
 }
+static=../src/gapless/explorer/static
+mkdir -p "$static"
+rm -f "$static"/runtime.*
+"$python" pack.py node_modules/onnxruntime-web/dist/ort-wasm-simd-threaded.wasm "$static/runtime.wasm.lzma"
 npm run --silent build
 [ "${2:-}" = build ] && exit 0
 npm run --silent types

@@ -20,7 +20,7 @@ PAGE = (
     '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'"><title>gapless</title></head>\n'
     '<body><div id="app"></div><script>"</body>"</script>\n</body>\n</html>\n'
 )
-STATIC = {"explorer.html": PAGE.encode(), "runtime.wasm": b"\0asm\1\0\0\0"}
+STATIC = {"explorer.html": PAGE.encode(), "runtime.wasm.lzma": b"\0asm\1\0\0\0"}
 
 
 @pytest.fixture(scope="session")

@@ -60,7 +60,7 @@ TRAVERSALS = [
     "/blob/../scene.json", "/blob/..%2f..%2fetc%2fpasswd", "/blob/%2e%2e/%2e%2e/etc/passwd",
     "/blob/%252e%252e%252fetc%252fpasswd", "/blob/..%5c..%5cwindows", "/blob/%c0%ae%c0%ae%c0%afetc", "/blob/....//etc",
     "/blob//etc/passwd", "//etc/passwd", "/../../etc/passwd", "/blob/vae.loc%00.html", "/blob/%00", "/blob/",
-    "/blob/%uff0e%uff0e", "/blob/\u00e9", "/static/explorer.html", "/blob/explorer.html", "/blob/runtime.wasm/..",
+    "/blob/%uff0e%uff0e", "/blob/\u00e9", "/static/explorer.html", "/blob/explorer.html", "/blob/runtime.wasm.lzma/..",
     "/.%2e/.%2e/etc/passwd", "/blob/file:%2f%2f%2fetc%2fpasswd", "/blob/scene.json", "/blob/VAE.LOC", "/blob/vae.loc/",
 ]  # fmt: skip
 
@@ -83,7 +83,7 @@ FOREIGN_ORIGINS = [
 
 @pytest.mark.parametrize("host", FOREIGN_HOSTS)
 def test_a_foreign_host_is_refused(served, host):
-    for path in ("/", "/scene.json", "/blob/vae.loc", "/runtime.wasm"):
+    for path in ("/", "/scene.json", "/blob/vae.loc", "/runtime.wasm.lzma"):
         assert status(raw(served, request(served, path, host=host))) in (400, 403)
 
 

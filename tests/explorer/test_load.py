@@ -156,7 +156,7 @@ def test_ten_thousand_requests_leave_the_memory_as_it_was(served):
     with_token = {"/": 200, "/scene.json": 200, "/blob/vae.loc": 200, "/blob/nothing": 404, "/nothing": 404,
                   "/blob/..%2f": 404, "/blob/items.values": 200}  # fmt: skip
     mixed = [(f"{path}?token={token}", wanted) for path, wanted in with_token.items()]
-    mixed += [("/", 403), ("/..%2f..%2fetc/passwd", 403), ("/runtime.wasm", 200)]
+    mixed += [("/", 403), ("/..%2f..%2fetc/passwd", 403), ("/runtime.wasm.lzma", 200)]
 
     def thousand():
         connection = served.connect()
@@ -180,7 +180,7 @@ def test_ten_thousand_requests_leave_the_memory_as_it_was(served):
 def test_more_connections_than_places_are_told_503(served):
     held = [socket.create_connection(("127.0.0.1", served.port)) for _ in range(server.CONNECTIONS)]
     time.sleep(0.3)
-    assert served.get("/runtime.wasm")[0] == 503
+    assert served.get("/runtime.wasm.lzma")[0] == 503
     for sock in held:
         sock.close()
     time.sleep(0.3)
@@ -224,7 +224,7 @@ def drip(sock, stopped):
 
 def test_a_second_request_that_never_ends_is_let_go_too(served, monkeypatch):
     monkeypatch.setattr(patience, "HEADER_SECONDS", 0.5)
-    whole = f"GET /runtime.wasm HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\n\r\n".encode()
+    whole = f"GET /runtime.wasm.lzma HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\n\r\n".encode()
     with closing(socket.create_connection(("127.0.0.1", served.port))) as sock:
         for rest in (0.8, 0):  # between requests one may rest
             sock.sendall(whole)

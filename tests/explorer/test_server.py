@@ -40,11 +40,11 @@ def test_the_page_and_its_data_are_served(served, scene):
         )
         assert headers["content-encoding"] == "gzip"
         assert gzip.decompress(content) == wanted
-    assert served.get("/runtime.wasm")[::2] == (200, b"\0asm\1\0\0\0")
+    assert served.get("/runtime.wasm.lzma")[::2] == (200, b"\0asm\1\0\0\0")
 
 
 def test_every_answer_has_the_headers(served):
-    for path in (f"/?token={served.token}", "/", "/runtime.wasm", f"/nothing?token={served.token}", "/decode"):
+    for path in (f"/?token={served.token}", "/", "/runtime.wasm.lzma", f"/nothing?token={served.token}", "/decode"):
         headers = served.get(path)[1]
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["referrer-policy"] == "no-referrer"
@@ -75,7 +75,7 @@ def test_decodes_are_those_of_the_models(served, digits_study):
 def test_an_answer_does_not_wait_for_an_acknowledgement(served):
     connection, start = served.connect(), time.monotonic()
     for _ in range(40):
-        connection.request("GET", "/runtime.wasm")
+        connection.request("GET", "/runtime.wasm.lzma")
         connection.getresponse().read()
     connection.close()
     assert time.monotonic() - start < 40 * 0.03  # 40 ms each where the parts of an answer are held back
@@ -134,7 +134,7 @@ def test_names_it_answers_to(host, ours, foreign):
 SCRIPT = """
 import sys
 from gapless.explorer import export
-static = {"explorer.html": b"<html lang=\\"en\\"><body></body></html>", "runtime.wasm": b"wasm"}
+static = {"explorer.html": b"<html lang=\\"en\\"><body></body></html>", "runtime.wasm.lzma": b"wasm"}
 export.static_file = static.__getitem__
 from gapless.cli import main
 main(sys.argv[1:])

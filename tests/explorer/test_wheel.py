@@ -64,7 +64,7 @@ def test_the_wheel_exports_a_page_without_node(checkout, static, digits_study, t
     assert done.returncode == 0, done.stderr
     text = (tmp_path / "latent.html").read_text("utf-8")
     assert 'id="scene"' in text
-    assert 'data-name="runtime.wasm"' in text
+    assert 'data-name="runtime.wasm.lzma"' in text
 
 
 @pytest.mark.slow

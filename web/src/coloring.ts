@@ -8,6 +8,12 @@ import { sizeOf } from "./scene";
 import { heldOut, stored } from "./state";
 import type { ColorBy } from "./state";
 
+export interface Blob {
+  a: number;
+  b: number;
+  radius: number;
+}
+
 export interface Middle {
   label: number;
   a: number;
@@ -46,6 +52,28 @@ export function usualOff(latent: Latent): number {
   }
   found.sort((a, b) => a - b);
   return Math.max(1e-6, 0.75 * (found[Math.floor(found.length / 2)] ?? 1));
+}
+
+/** The middle of all points and how far the farthest lies from it. */
+export function blobOf(projected: Float32Array): Blob {
+  const n = projected.length / 2;
+  let a = 0,
+    b = 0,
+    square = 0;
+  for (let i = 0; i < n; i++) {
+    a += projected[2 * i] / n;
+    b += projected[2 * i + 1] / n;
+  }
+  for (let i = 0; i < n; i++) square = Math.max(square, (projected[2 * i] - a) ** 2 + (projected[2 * i + 1] - b) ** 2);
+  return { a, b, radius: Math.sqrt(square) };
+}
+
+/** Points farther out than a window around the origin shows, if it is square. */
+export function beyond(projected: Float32Array, half: number): number {
+  let count = 0;
+  for (let i = 0; i < projected.length; i += 2)
+    if (Math.max(Math.abs(projected[i]), Math.abs(projected[i + 1])) > half) count++;
+  return count;
 }
 
 /** Where the codes of each label lie: the medians on the plane, the largest label first. */

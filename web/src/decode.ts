@@ -5,7 +5,7 @@ import { LatestWins } from "./latest";
 import type { Plane } from "./planes";
 import { toPlane } from "./planes";
 import type { Packed, ScenePanel, Source } from "./scene";
-import { sizeOf, valueOf } from "./scene";
+import { handed, sizeOf, valueOf } from "./scene";
 
 export { LatestWins };
 
@@ -34,18 +34,12 @@ export class Runtime {
     this.worker.onmessage = (event: MessageEvent<FromDecoder>) => this.arrived(event.data);
     this.worker.onerror = (event) => this.waiting.forEach((one) => one.fail(new Error(event.message)));
     wasm.then((packed) =>
-      this.worker.postMessage(
-        { type: "runtime", wasm: packed } satisfies ToDecoder,
-        packed instanceof ArrayBuffer ? [packed] : [],
-      ),
+      this.worker.postMessage({ type: "runtime", wasm: packed } satisfies ToDecoder, handed(packed)),
     );
   }
 
   load(panel: number, model: Packed, names: { input: string; output: string }): Promise<unknown> {
-    return this.ask(
-      (id) => ({ type: "model", id, panel, model, ...names }),
-      model instanceof ArrayBuffer ? [model] : [],
-    );
+    return this.ask((id) => ({ type: "model", id, panel, model, ...names }), handed(model));
   }
 
   run(panel: number, z: Float32Array, count: number, urgent: boolean): Promise<Float32Array> {

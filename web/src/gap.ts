@@ -142,8 +142,11 @@ export function around(labels: ArrayLike<number> | null, items: number[]): numbe
 /** What a place is called: inside the data, at its edge, or in a gap. */
 export type Standing = "inside" | "edge" | "gap";
 
+/** From this share of the threshold on a decode is barely like the data. */
+export const EDGE = 0.8;
+
 /** By the audit's own score where it is known; else by the distance to the nearest code. */
 export function standing(gap: number | null, sigma: number, usual: number): Standing {
-  if (gap !== null) return gap > 1 ? "gap" : gap > 0.8 ? "edge" : "inside";
+  if (gap !== null) return gap > 1 ? "gap" : gap > EDGE ? "edge" : "inside";
   return sigma > 3 * usual && sigma > 0.25 ? "gap" : sigma > 1.5 * usual && sigma > 0.12 ? "edge" : "inside";
 }

@@ -1,5 +1,6 @@
 // The ground of a map: gaps by the audit's score, and the prior at true scale.
 import { contour, levelOf } from "./contours";
+import { t } from "./i18n";
 import type { Latent } from "./latent";
 import { toPlane } from "./planes";
 import type { Plane } from "./planes";
@@ -91,14 +92,32 @@ export function drawGaps(
   draft.drawImage(gapMask(grid, side), left, top, right - left, bottom - top);
   pen.drawImage(scratch, 0, 0);
   const [r, g, b] = dark ? WARM.dark : WARM.light;
-  pen.strokeStyle = `rgb(${r} ${g} ${b} / 0.35)`; // beyond this frame nothing was scored
-  pen.lineWidth = ratio;
-  pen.setLineDash([2 * ratio, 4 * ratio]);
-  pen.strokeRect(left, top, right - left, bottom - top);
-  pen.setLineDash([]);
+  unscored(pen, f, [left, top, right, bottom], dark, ratio);
   pen.strokeStyle = `rgb(${r} ${g} ${b} / 0.75)`;
   pen.lineWidth = 1.1 * ratio;
   lines(pen, f, contour(grid, side, side, 1), (i, j) => [-half + i * cell, -half + j * cell]);
+}
+
+/** Beyond the lattice nothing was scored: a veil, its edge, and where there is room words. */
+function unscored(pen: Pen, f: Frame, [left, top, right, bottom]: number[], dark: boolean, ratio: number): void {
+  if (Math.max(left, top, f.width - right, f.height - bottom) < 12 * ratio) return;
+  pen.fillStyle = dark ? "rgb(160 175 190 / 0.1)" : "rgb(90 105 120 / 0.09)";
+  pen.beginPath();
+  pen.rect(0, 0, f.width, f.height);
+  pen.rect(left, top, right - left, bottom - top);
+  pen.fill("evenodd");
+  pen.strokeStyle = pen.fillStyle = dark ? "#96a1ad" : "#626b74";
+  pen.lineWidth = ratio;
+  pen.strokeRect(left, top, right - left, bottom - top);
+  pen.font = font(11 * ratio);
+  pen.textAlign = "center";
+  pen.textBaseline = "middle";
+  const text = t("map.unscored"),
+    wide = pen.measureText(text).width / 2 + 8 * ratio;
+  const middle = Math.max(wide, Math.min(f.width - wide, (left + right) / 2));
+  if (f.width - right > 2 * wide) pen.fillText(text, (right + f.width) / 2, 16 * ratio);
+  else if (top > 22 * ratio) pen.fillText(text, middle, top / 2);
+  else if (f.height - bottom > 22 * ratio) pen.fillText(text, middle, (bottom + f.height) / 2);
 }
 
 function lines(pen: Pen, f: Frame, segments: number[], place: (i: number, j: number) => [number, number]): void {
@@ -129,8 +148,68 @@ function ringsOf(pen: Pen, f: Frame, plane: Plane, ratio: number): void {
     pen.beginPath();
     pen.arc(x, y, sigma * f.sx, 0, 2 * Math.PI);
     twice(pen, DASHES[sigma - 1], ratio);
-    halo(pen, `${sigma}σ`, x + sigma * f.sx * Math.SQRT1_2, y - sigma * f.sx * Math.SQRT1_2, ratio);
   }
+}
+
+const TURNS = 24,
+  LOOKED_AT = 1500;
+
+/** The names of the rings, each where its ring is emptiest; rings too close to each other have one name, the outermost's. */
+export function drawRingNames(
+  { pen, frame: f, ink }: Sheet,
+  latent: Latent,
+  projected: Float32Array,
+  taken: [number, number][],
+  ratio: number,
+): void {
+  const plane = latent.plane.value,
+    [x, y] = px(f, ...toPlane(plane, new Float64Array(plane.origin.length))),
+    clear = ([p, q]: [number, number]) =>
+      p > 14 * ratio && q > 10 * ratio && p < f.width - 14 * ratio && q < f.height - 40 * ratio;
+  pen.font = font(11 * ratio, 600);
+  pen.textAlign = "center";
+  pen.textBaseline = "middle";
+  for (const sigma of f.sx < 18 * ratio ? [3] : [1, 2, 3]) {
+    const free = around(x, y, sigma * f.sx).filter(clear),
+      crowd = free.map((at) => crowding(at, projected, f, 15 * ratio) + 99 * close(at, taken, 24 * ratio)),
+      best = free[crowd.indexOf(Math.min(...crowd))];
+    if (!best) continue;
+    pill(pen, `${sigma}σ`, best, ink, ratio);
+    taken = [...taken, best];
+  }
+}
+
+/** Places of a circle, the upper right ones first. */
+const around = (x: number, y: number, radius: number): [number, number][] =>
+  Array.from({ length: TURNS }, (_, turn) => {
+    const angle = ((turn + 3) / TURNS) * 2 * Math.PI;
+    return [x + radius * Math.cos(angle), y - radius * Math.sin(angle)];
+  });
+
+const close = ([x, y]: [number, number], places: [number, number][], reach: number): number =>
+  places.filter(([p, q]) => Math.hypot(p - x, q - y) < reach).length;
+
+/** How many of some points lie near a pixel. */
+function crowding([x, y]: [number, number], projected: Float32Array, f: Frame, reach: number): number {
+  const step = 2 * Math.max(1, Math.floor(projected.length / 2 / LOOKED_AT));
+  let count = 0;
+  for (let i = 0; i < projected.length; i += step)
+    if ((f.ox + projected[i] * f.sx - x) ** 2 + (f.oy + projected[i + 1] * f.sy - y) ** 2 < reach ** 2) count++;
+  return count;
+}
+
+/** Words on a patch of paper. */
+function pill(pen: Pen, text: string, [x, y]: [number, number], ink: Ink, ratio: number): void {
+  const wide = pen.measureText(text).width / 2 + 3 * ratio,
+    tall = 7.5 * ratio;
+  pen.fillStyle = getHalo();
+  pen.globalAlpha = 0.88;
+  pen.beginPath();
+  pen.roundRect(x - wide, y - tall, 2 * wide, 2 * tall, 5 * ratio);
+  pen.fill();
+  pen.globalAlpha = 1;
+  pen.fillStyle = ink.faint;
+  pen.fillText(text, x, y + 0.5 * ratio);
 }
 
 /** Solid, dashed, dotted: 1, 2 and 3 sigma. */

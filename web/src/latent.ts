@@ -63,6 +63,11 @@ export class Latent {
   readonly moving = signal(false);
   readonly shown = signal(0);
   readonly colorRange = signal<[number, number] | null>(null);
+  /** Whether all codes fall on one point of the map, as those of a collapsed model do. */
+  readonly gathered = signal(false);
+  /** Codes outside the first window. */
+  readonly beyond = signal(0);
+  private readonly homes = new WeakMap<Plane, number>();
   values: Float32Array | null = null;
   /** Draw newly decoded values at once, without waiting for the page. */
   readonly painters = new Set<(values: Float32Array) => void>();
@@ -152,18 +157,21 @@ export class Latent {
     };
   }
 
-  /** The window that shows a whole plane: all of its codes, and the third ring. */
+  /** The window that shows a whole plane: its gap map, all of its codes, and the third ring. */
   home(plane: Plane): View {
-    // the window of a scored plane ends where its gap map does, if that shows nearly all
-    const far = reach(this.loc, this.d, plane);
-    return {
-      cx: 0,
-      cy: 0,
-      half: plane.scene !== null && far < 1.5 * plane.half ? plane.half : Math.max(plane.half, far),
-    };
+    const half = this.homes.get(plane) ?? Math.max(plane.half, reach(this.loc, this.d, plane));
+    this.homes.set(plane, half);
+    return { cx: 0, cy: 0, half };
+  }
+
+  atHome(): boolean {
+    const { cx, cy, half } = this.view.value;
+    return cx === 0 && cy === 0 && half === this.home(this.plane.value).half;
   }
 
   show(plane: Plane, keepView = false): void {
+    const half = this.homes.get(this.plane.value);
+    if (keepView && half) this.homes.set(plane, half); // a slider is moved many times a second
     this.plane.value = plane;
     if (!keepView) this.view.value = this.home(plane);
   }

@@ -5,7 +5,7 @@ import { Runtime, Wire, openDecoder } from "./decode";
 import type { Makers } from "./decode";
 import { language, t } from "./i18n";
 import { Latent } from "./latent";
-import { openSource } from "./scene";
+import { RUNTIME, openSource } from "./scene";
 import type { Scene, Source } from "./scene";
 import * as state from "./state";
 import { keepAddress, restore } from "./view";
@@ -25,11 +25,12 @@ async function open(): Promise<void> {
   const app = document.getElementById("app") as HTMLElement;
   app.innerHTML = "<p class='empty' role='status'></p>";
   (app.firstChild as HTMLElement).textContent = t("app.loading");
+  if (tooOld()) throw new Error(t("app.old"));
   const source = await openSource(),
     { scene } = source;
   if (scene.language === "ko" || scene.language === "en") language.value = scene.language;
   const runtime = scene.panels.some((panel) => panel.decoder.rung === "onnx")
-    ? new Runtime(source.packed("runtime.wasm"))
+    ? new Runtime(source.packed(RUNTIME))
     : null; // the longest wait first
   await data(source);
   state.latents.value = await Promise.all(
@@ -45,6 +46,9 @@ async function open(): Promise<void> {
   keepAddress();
   readyAfter = performance.now() - began;
 }
+
+/** Both are needed from the first moment; all large browsers have had them since 2023. */
+const tooOld = (): boolean => typeof DecompressionStream === "undefined" || typeof OffscreenCanvas === "undefined";
 
 async function data(source: Source): Promise<void> {
   const { items } = source.scene,
@@ -63,8 +67,8 @@ async function data(source: Source): Promise<void> {
 /** Without labels the cost colours the map; the audit is told first where there is one. */
 function defaults(scene: Scene): void {
   if (!state.labels.value) state.colorBy.value = state.latents.value.some((one) => one.error) ? "error" : "plain";
-  if (!scene.panels.some((panel) => panel.card) && scene.panels.some((panel) => panel.latent > 2))
-    state.tab.value = "plane";
+  if (!scene.panels.some((panel) => panel.card))
+    state.tab.value = scene.panels.some((panel) => panel.latent > 2) ? "plane" : "item";
 }
 
 async function decoders(source: Source, runtime: Runtime | null): Promise<void> {
@@ -173,7 +177,7 @@ function failed(error: unknown): void {
     words = document.createElement("p");
   words.className = "failed";
   words.setAttribute("role", "alert");
-  words.textContent = t("app.failed", { error: String(error) });
+  words.textContent = t("app.failed", { error: error instanceof Error ? error.message : String(error) });
   app.replaceChildren(words);
   throw error;
 }

@@ -1,14 +1,14 @@
 // One map on the page: four sheets (under, points, over, cursor) kept in step.
 import { effect } from "@preact/signals";
 import { startWorker } from "./decode";
-import { language } from "./i18n";
+import { language, t } from "./i18n";
 import { labelName } from "./state";
 import * as state from "./state";
 import type { Latent } from "./latent";
-import { drawGaps, drawPrior, setHalo } from "./ground";
+import { drawGaps, drawPrior, drawRingNames, setHalo } from "./ground";
 import * as draw from "./overlays";
-import { colorsFor, middlesOf, usualOff } from "./coloring";
-import type { Middle } from "./coloring";
+import { beyond, blobOf, colorsFor, middlesOf, usualOff } from "./coloring";
+import type { Blob, Middle } from "./coloring";
 import { Gestures } from "./gestures";
 import type { Point } from "./gestures";
 import { inkOf } from "./palette";
@@ -25,6 +25,8 @@ import { leaves } from "./walking";
 
 const SETTLE_MS = 100,
   HIT = 11;
+/** Codes within this share of the first window lie on one point to the eye. */
+const GATHERED = 0.03;
 
 export class MapView {
   private readonly sheets: Record<"under" | "points" | "over" | "cursor", HTMLCanvasElement>;
@@ -33,6 +35,7 @@ export class MapView {
   private readonly stop: (() => void)[] = [];
   projected = new Float32Array(0);
   private middles: Middle[] = [];
+  private blob: Blob = { a: 0, b: 0, radius: Infinity };
   ratio = 1;
   private busy = false;
   private wanted = false;
@@ -156,6 +159,15 @@ export class MapView {
     this.projected = new Float32Array(2 * n);
     for (let i = 0; i < n; i++) this.projected.set(toPlane(plane, latent.at(i)), 2 * i);
     this.middles = labels ? middlesOf(this.projected, labels) : [];
+    this.blob = blobOf(this.projected);
+    const { half } = latent.home(plane);
+    latent.gathered.value = this.blob.radius < GATHERED * half;
+    latent.beyond.value = beyond(this.projected, half);
+  }
+
+  /** Whether the window shows all codes as one point: then names and a cross would only hide them. */
+  private gathered(f: Frame): Blob | null {
+    return this.blob.radius * f.sx < 9 * this.ratio ? this.blob : null;
   }
 
   /** Something to draw; while the view moves, a first part of the points, all of them when it rests. */
@@ -222,9 +234,12 @@ export class MapView {
     if (show.grid) this.decodedGrid(under, f, view);
     if (show.gap) drawGaps(low, latent, this.scratch, ratio);
     if (show.prior) drawPrior(high, latent, ratio);
+    const gathered = show.points || show.density ? this.gathered(f) : null;
     if (show.ellipses) draw.drawEllipses(high, latent, state.labels.value, this.projected, this.moving ? 600 : 4000);
-    if (show.names && state.colorBy.value === "label" && (show.points || show.density))
+    if (gathered) draw.drawGathered(high, gathered, t("map.gathered", { count: latent.count.toLocaleString() }), ratio);
+    else if (show.names && state.colorBy.value === "label" && (show.points || show.density))
       draw.drawNames(high, this.middles, labelName, ratio);
+    if (show.prior && !latent.draws) drawRingNames(high, latent, this.projected, draw.taken(latent, f, this.middles), ratio);
     if (show.findings) draw.drawFindings(high, latent, ratio);
     draw.drawWalk(high, latent, leaves(latent), ratio);
   }
@@ -255,6 +270,7 @@ export class MapView {
       this.latent,
       { item: state.hovered.value, chosen: state.item.value, picked: state.picked.value },
       this.ratio,
+      this.gathered(sheet.frame),
     );
     this.drawDraft(pen, sheet.ink.text);
   }

@@ -1,10 +1,12 @@
 // What is drawn over the points: ellipses, findings, names, paths, the cursor.
 import { font, getHalo, halo, px } from "./ground";
 import type { Pen, Sheet } from "./ground";
+import type { Blob } from "./coloring";
 import type { Latent } from "./latent";
 import { labelColor } from "./palette";
 import { distance, toPlane } from "./planes";
 import type { Plane } from "./planes";
+import type { Frame } from "./raster";
 
 /** The ellipse that a diagonal Gaussian of these scales casts on the plane: half axes and the turn of the first. */
 export function ellipse(scale: ArrayLike<number>, plane: Plane): { first: number; second: number; turn: number } {
@@ -70,6 +72,16 @@ export function drawFindings({ pen, frame: f, dark }: Sheet, latent: Latent, rat
     badge(pen, ...px(f, ...toPlane(plane, hole.place)), `${hole.number}`, "circle", dark, ratio);
   }
   pen.globalAlpha = 1;
+}
+
+/** Where numbers and names stand, in pixels: other words keep away. */
+export function taken(latent: Latent, f: Frame, middles: { a: number; b: number }[]): [number, number][] {
+  const { holes, cliffs } = latent.panel,
+    plane = latent.plane.value;
+  return [
+    ...[...cliffs.slice(0, 12), ...holes.slice(0, 12)].map(({ place }) => px(f, ...toPlane(plane, place))),
+    ...middles.map(({ a, b }) => px(f, a, b)),
+  ];
 }
 
 function badge(
@@ -165,12 +177,27 @@ export function drawWalk({ pen, frame: f, ink, dark }: Sheet, latent: Latent, ou
   }
 }
 
+/** Around codes that are one point to the eye, CSS pixels. */
+const ROUND = 13;
+
+/** Codes that are one point: a ring around them, and what it is in words. */
+export function drawGathered({ pen, frame: f, ink }: Sheet, blob: Blob, text: string, ratio: number): void {
+  const [x, y] = px(f, blob.a, blob.b);
+  ring(pen, x, y, ROUND * ratio, ink.text, ratio);
+  pen.font = font(12.5 * ratio, 650);
+  pen.fillStyle = ink.text;
+  pen.textAlign = "center";
+  pen.textBaseline = "middle";
+  halo(pen, text, x, y + (ROUND + 15) * ratio, ratio);
+}
+
 /** The cursor: a cross at the decoded place, a ring around the nearest or chosen item. */
 export function drawCursor(
   { pen, frame: f, ink }: Sheet,
   latent: Latent,
   marks: { item: number; chosen: number | null; picked: number[] },
   ratio: number,
+  gathered: Blob | null,
 ): void {
   const plane = latent.plane.value,
     z = latent.z.value;
@@ -183,8 +210,10 @@ export function drawCursor(
     ring(pen, ...place(marks.chosen), 8 * ratio, ink.text, ratio);
   if (!z) return;
   const [x, y] = px(f, ...toPlane(plane, z)),
-    arm = 9 * ratio,
-    gap = 3 * ratio;
+    [p, q] = gathered ? px(f, gathered.a, gathered.b) : [Infinity, Infinity];
+  // over codes that are one point the cross is wider than they are
+  const gap = (Math.hypot(x - p, y - q) < ROUND * ratio ? ROUND + 1 : 3) * ratio,
+    arm = gap + 6 * ratio;
   for (const [width, color] of [
     [4, getHalo()],
     [1.7, ink.text],

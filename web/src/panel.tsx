@@ -1,6 +1,8 @@
 // One panel: its name, its map, and under it the decode at the cursor with the read-out in words.
 import { useEffect, useRef } from "preact/hooks";
+import { EDGE } from "./gap";
 import { language, t } from "./i18n";
+import type { Key } from "./i18n";
 import type { Latent } from "./latent";
 import { MapView } from "./mapview";
 import { paintInto } from "./picture";
@@ -44,6 +46,7 @@ function Map({ latent }: { latent: Latent }) {
   const partial = latent.shown.value > 0 && latent.shown.value < latent.count,
     plane = latent.plane.value;
   const noGap = state.layers.value.gap && !latent.gapGrid() && latent.gaps.some(Boolean);
+  const beyond = latent.atHome() ? latent.beyond.value : 0;
   return (
     <div class="map-box">
       <div
@@ -52,8 +55,11 @@ function Map({ latent }: { latent: Latent }) {
         tabIndex={0}
         role="application"
         aria-label={t("map.label", { title: latent.panel.title })}
-        aria-describedby={`read-${latent.index}`}
+        aria-describedby={`all-${latent.index} read-${latent.index}`}
       />
+      <span class="sr" id={`all-${latent.index}`}>
+        {latent.gathered.value && t("map.gathered", { count: latent.count.toLocaleString() })}
+      </span>
       {latent.d > 2 && (
         <button type="button" class="badge slice" onClick={() => (state.tab.value = "plane")}>
           {t(plane.kind === "scene" && plane.scene === null ? "map.slice.moved" : "map.slice", {
@@ -77,11 +83,13 @@ function Map({ latent }: { latent: Latent }) {
           ⤢
         </button>
       </div>
-      {(partial || noGap || (latent.draws && state.layers.value.prior)) && (
+      {(partial || beyond > 0 || noGap || (latent.draws && state.layers.value.prior)) && (
         <span class="badge low">
           {partial
             ? t("map.progress", { shown: latent.shown.value.toLocaleString(), count: latent.count.toLocaleString() })
-            : noGap
+            : beyond > 0
+              ? t("map.beyond", { count: beyond.toLocaleString() })
+              : noGap
               ? t("map.nogap")
               : t("map.sampled")}
         </span>
@@ -121,6 +129,8 @@ function Decoded({ latent }: { latent: Latent }) {
     </div>
   );
 }
+
+const gapWords = (gap: number): Key => (gap > 1 ? "read.gap.out" : gap > EDGE ? "read.gap.edge" : "read.gap.in");
 
 function Read({ latent, place }: { latent: Latent; place: string }) {
   const reading = latent.reading.value;
@@ -165,7 +175,7 @@ function Read({ latent, place }: { latent: Latent; place: string }) {
           ) : (
             <>
               <b class={inGap ? "warn" : ""}>{state.number(reading.gap)}</b>{" "}
-              <span class="faint">{t(reading.gap > 1 ? "read.gap.out" : "read.gap.in")}</span>
+              <span class="faint">{t(gapWords(reading.gap))}</span>
             </>
           )}
         </dd>

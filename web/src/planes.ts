@@ -161,15 +161,16 @@ export function pcaPlane(loc: Float32Array, scale: Float32Array | null, d: numbe
   };
 }
 
-/** Half the width that shows nearly all codes and, where there is room, the third ring. */
+/** How many times as far as nearly all codes one may lie and still be in the first window. */
+const STRAY = 3;
+
+/** Half the width that shows all codes and the third ring; strays far beyond the others are left outside. */
 export function reach(loc: Float32Array, d: number, plane: Plane): number {
-  const n = loc.length / d,
-    far: number[] = [],
-    step = Math.max(1, Math.floor(n / 4000));
-  for (let i = 0; i < n; i += step) {
+  const far = Float32Array.from({ length: loc.length / d }, (_, i) => {
     const [a, b] = toPlane(plane, loc.subarray(i * d, (i + 1) * d));
-    far.push(Math.max(Math.abs(a), Math.abs(b)));
-  }
-  far.sort((x, y) => x - y);
-  return Math.max(3.3, 1.06 * (far[Math.floor(0.99 * (far.length - 1))] ?? 3));
+    return Math.max(Math.abs(a), Math.abs(b));
+  }).sort();
+  const all = far[far.length - 1] ?? 0,
+    most = far[Math.floor(0.99 * (far.length - 1))] ?? 0;
+  return Math.max(3.4, 1.06 * (all <= STRAY * most ? all : most));
 }

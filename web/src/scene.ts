@@ -1,4 +1,5 @@
 // The scene: what Python wrote, from the elements of the page or from the local server.
+import { lzma } from "./lzma";
 
 export interface Measure {
   value: number | null;
@@ -101,7 +102,11 @@ export interface Scene {
   panels: ScenePanel[];
 }
 
-export type Packed = { text: string; encoding: string } | ArrayBuffer;
+/** How the bytes were packed: "lzma"; "gzip"; "gzip4", the four bytes of every number apart; or "". */
+export type Packed = { text: string; encoding: string } | { bytes: ArrayBuffer; encoding: string };
+
+/** What a message hands over instead of copying. */
+export const handed = (packed: Packed): Transferable[] => ("bytes" in packed ? [packed.bytes] : []);
 
 export interface Source {
   scene: Scene;
@@ -111,6 +116,9 @@ export interface Source {
   /** A blob as it lies in the page, for a worker to unpack; from a server, its bytes. */
   packed(name: string): Promise<Packed>;
 }
+
+/** The runtime's wasm, as the build packed it. */
+export const RUNTIME = "runtime.wasm.lzma";
 
 type FromBase64 = { fromBase64?: (text: string) => Uint8Array<ArrayBuffer> };
 
@@ -123,11 +131,23 @@ function fromBase64(text: string): Uint8Array<ArrayBuffer> {
   return bytes;
 }
 
+/** Bytes that lay sorted by their place in words of four, back in words; what is left over stays at the end. */
+function inWords(sorted: Uint8Array): Uint8Array<ArrayBuffer> {
+  const count = sorted.length >> 2,
+    out = new Uint8Array(sorted.length);
+  for (let k = 0; k < 4; k++) for (let i = 0, from = k * count; i < count; i++) out[4 * i + k] = sorted[from + i];
+  out.set(sorted.subarray(4 * count), 4 * count);
+  return out;
+}
+
 export async function unpack(packed: Packed): Promise<ArrayBuffer> {
-  if (packed instanceof ArrayBuffer) return packed;
-  const bytes = fromBase64(packed.text.trim());
-  if (packed.encoding !== "gzip") return bytes.buffer;
-  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
+  const bytes = "bytes" in packed ? new Uint8Array(packed.bytes) : fromBase64(packed.text.trim());
+  if (packed.encoding === "lzma") return lzma(bytes).buffer;
+  if (!packed.encoding) return bytes.buffer;
+  const whole = await new Response(
+    new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip")),
+  ).arrayBuffer();
+  return packed.encoding === "gzip4" ? inWords(new Uint8Array(whole)).buffer : whole;
 }
 
 function embedded(scene: HTMLElement): Source {
@@ -158,9 +178,10 @@ async function served(token: string): Promise<Source> {
     return answer;
   };
   const scene = (await (await ask("/scene.json")).json()) as Scene;
-  const path = (name: string) => (name === "runtime.wasm" ? "/runtime.wasm" : `/blob/${encodeURIComponent(name)}`);
+  const path = (name: string) => (name === RUNTIME ? `/${RUNTIME}` : `/blob/${encodeURIComponent(name)}`);
   const bytes = async (name: string) => (await ask(path(name))).arrayBuffer();
-  return { scene, token, bytes, packed: bytes };
+  const packed = async (name: string) => ({ bytes: await bytes(name), encoding: name === RUNTIME ? "lzma" : "" });
+  return { scene, token, bytes, packed };
 }
 
 /** The scene of this page: its own elements, else the server that gave the page. */

@@ -189,18 +189,21 @@ export function codeWords(z: ArrayLike<number>, most = 4): string {
   return `(${shown.join(", ")}${z.length > most ? ", \u2026" : ""})`;
 }
 
-/** A gap of the outputs may lie this near to a code: then it is not told as a distance. */
+/** A gap or an edge of the outputs may lie this near to a code: then it is not told as a distance. */
 const NEAR = 0.3;
+
+/** "among 4, nearest a 0": the labels around a place, and the nearest item's where it is none of them. */
+function whereWords({ labels: around, item: near }: Reading): string {
+  const [first, second] = around.map(labelName),
+    nearest = labels.value?.[near] ?? -1;
+  if (first === undefined) return "";
+  const where = second === undefined ? t("place.among", { first }) : t("place.between", { first, second });
+  return nearest < 0 || around.includes(nearest) ? where : t("place.with", { where, label: labelName(nearest) });
+}
 
 /** "between 3 and 8; no data within 2.1 sigma": a place in words. */
 export function placeWords(reading: Reading): string {
-  const [first, second] = reading.labels.map(labelName);
-  const where =
-    second !== undefined
-      ? t("place.between", { first, second })
-      : first !== undefined
-        ? t("place.among", { first })
-        : "";
+  const where = whereWords(reading);
   const { standing, sigma } = reading,
     fine = sigma < 0.1 ? 100 : 10;
   const far = standing === "gap" && sigma >= NEAR,
@@ -210,7 +213,9 @@ export function placeWords(reading: Reading): string {
     : standing === "gap"
       ? "place.unlike"
       : standing === "edge"
-        ? "place.edge"
+        ? sigma < NEAR && reading.gap !== null
+          ? "place.rare"
+          : "place.edge"
         : "place.data";
   const data = t(how, { sigma: number(bound / fine, fine === 100 ? 2 : 1) });
   return where ? t("place.both", { where, data }) : data;

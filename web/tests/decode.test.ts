@@ -55,13 +55,16 @@ test("a failure does not stop what comes after", async () => {
   expect(answers).toEqual([5]);
 });
 
-test("blobs are unpacked, gzip or not", async () => {
-  const bytes = Uint8Array.from({ length: 1000 }, (_, k) => k % 251);
+test("blobs are unpacked, gzip or not, words of four sorted or not", async () => {
+  const bytes = Uint8Array.from({ length: 1003 }, (_, k) => k % 251),
+    sorted = Uint8Array.from({ length: 1003 }, (_, k) => (k < 1000 ? bytes[4 * (k % 250) + Math.floor(k / 250)] : bytes[k]));
   for (const [text, encoding] of [
     [gzipSync(bytes).toString("base64"), "gzip"],
+    [gzipSync(sorted).toString("base64"), "gzip4"],
     [Buffer.from(bytes).toString("base64"), ""],
   ])
     expect([...new Uint8Array(await unpack({ text: `\n${text}\n`, encoding }))]).toEqual([...bytes]);
+  expect([...new Uint8Array(await unpack({ bytes: bytes.buffer, encoding: "" }))]).toEqual([...bytes]);
 });
 
 test("pictures are stored in 256 steps of what is shown, other data as it is", () => {

@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { beyond, blobOf } from "../src/coloring";
 import { contour, levelOf } from "../src/contours";
 import { pseudoInverse } from "../src/latent";
 import {
@@ -11,6 +12,7 @@ import {
   norm,
   pcaPlane,
   principal,
+  reach,
   toPlane,
 } from "../src/planes";
 
@@ -75,6 +77,22 @@ test("a PCA plane follows the longest spread and ends beyond it", () => {
   const plane = pcaPlane(loc, null, 3, 1);
   expect(Math.abs(plane.u[0])).toBeGreaterThan(0.9);
   expect(plane.half).toBeGreaterThan(6);
+});
+
+test("the first window holds every code, but no stray far beyond the others", () => {
+  const plane = axesPlane([0, 0], 0, 1, 3),
+    circle = Array.from({ length: 200 }, (_, i) => [5 * Math.cos(i), 5 * Math.sin(i)]);
+  const half = (far: number) => reach(Float32Array.from([...circle, [0, -far]].flat()), 2, plane);
+  expect(half(0)).toBeCloseTo(1.06 * 5, 2);
+  expect(half(14.9)).toBeCloseTo(1.06 * 14.9, 4);
+  expect(half(15.2)).toBeCloseTo(1.06 * 5, 2);
+  expect(reach(Float32Array.from([0.01, 0, 0, 0.02]), 2, plane)).toBe(3.4);
+});
+
+test("a blob is the middle and the farthest; codes beyond a square window are counted", () => {
+  const places = Float32Array.from([1, 1, 3, 1, 2, 4]);
+  expect(blobOf(places)).toEqual({ a: 2, b: 2, radius: 2 });
+  expect([0.5, 1, 3, 4].map((half) => beyond(places, half))).toEqual([3, 2, 1, 0]);
 });
 
 test("W W+ = I for independent rows", () => {

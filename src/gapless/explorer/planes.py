@@ -8,12 +8,15 @@ import numpy as np
 
 from gapless.audit.completeness import NEIGHBOURS, Isolation
 from gapless.audit.subject import Probe
-from gapless.report.maps import frame_of
 
-__all__ = ["GRID", "Plane", "gap_grid", "isolation_of", "planes_of"]
+__all__ = ["GRID", "Plane", "gap_grid", "half_of", "isolation_of", "planes_of"]
 
 GRID = 48
 """Places a side of the gap map."""
+LEAST = 3.4
+"""Half the side of a plane that shows the third ring."""
+STRAY = 3.0
+"""How many times as far as 99 % of the codes one may lie and still be on the plane."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ def _of_features(loc: np.ndarray, features: list[int]) -> Plane:
     origin[features] = 0
     v = unit[features[1]] if len(features) > 1 else np.zeros(loc.shape[1])
     name = f"features {features[0]} and {features[1]}" if len(features) > 1 else f"feature {features[0]}"
-    return Plane(name, origin, unit[features[0]], v, frame_of(loc[:, features]))
+    return Plane(name, origin, unit[features[0]], v, half_of(loc[:, features]))
 
 
 def _of_main_axes(loc: np.ndarray, scale: np.ndarray) -> Plane:
@@ -77,7 +80,18 @@ def _of_main_axes(loc: np.ndarray, scale: np.ndarray) -> Plane:
     covariance = np.cov(loc.T, bias=True) + np.diag(np.square(scale, dtype=float).mean(0))
     axes = np.linalg.eigh(covariance)[1][:, ::-1][:, :2].T
     axes = axes * np.sign(np.take_along_axis(axes, np.abs(axes).argmax(1)[:, None], 1))
-    return Plane("main axes of the codes (PCA)", origin, axes[0], axes[1], frame_of((loc - origin) @ axes.T))
+    return Plane("main axes of the codes (PCA)", origin, axes[0], axes[1], half_of((loc - origin) @ axes.T))
+
+
+def half_of(places: np.ndarray) -> float:
+    """Half the side of a plane around the origin that shows all codes and the third ring, without strays far beyond.
+
+    Args:
+        places: of the codes on the plane, shape (n, 2) or (n, 1).
+    """
+    far = np.abs(places).max(1)
+    most = float(np.quantile(far, 0.99))
+    return max(LEAST, 1.06 * (float(far.max()) if far.max() <= STRAY * most else most))
 
 
 def isolation_of(probe: Probe, draws: np.ndarray, rng: np.random.Generator) -> Isolation | None:

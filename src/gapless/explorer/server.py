@@ -102,7 +102,7 @@ def application(scene: Scene, address: Address, *, decoding: Decoding, language:
     routes = [
         Route("/", page.page),
         Route("/scene.json", page.scene),
-        Route("/runtime.wasm", page.runtime),
+        Route(f"/{RUNTIME}", page.runtime),
         Route("/blob/{name}", page.blob),
         WebSocketRoute("/decode", walk.connected),
     ]
@@ -177,7 +177,7 @@ class _Page:
         return Response(self.scene_text, media_type="application/json")
 
     async def runtime(self, request: Request) -> Response:
-        return _in_pieces(static_file(RUNTIME), "application/wasm", {})
+        return _in_pieces(static_file(RUNTIME), "application/x-lzma", {})
 
     async def blob(self, request: Request) -> Response:
         name = request.path_params["name"]
