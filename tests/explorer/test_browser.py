@@ -11,6 +11,11 @@ import pytest
 from browsing import Visit, close_to, draw, settled
 
 pytestmark = pytest.mark.skipif(bool(browsing.chromium()[1]), reason=browsing.chromium()[1])
+ALPHA = """(sheet, [x, y, reach]) => { const kept = document.createElement('canvas'), side = 2 * reach + 1;
+  kept.width = kept.height = side;
+  const pen = kept.getContext('2d'), ratio = sheet.width / sheet.clientWidth;
+  pen.drawImage(sheet, x * ratio - reach, y * ratio - reach, side, side, 0, 0, side, side);
+  return pen.getImageData(0, 0, side, side).data.filter((one, k) => k % 4 === 3 && one > 0).length }"""
 MEASURES = ("smoothness", "evenness", "cliff_free", "data_like", "coverage", "identification", "explained_variance")
 
 
@@ -180,6 +185,65 @@ def test_the_audit_says_what_the_card_says(digits, visit):
             said = f"{value}, 95 % interval {low} to {high}, n = {measure['n']:,}"
             assert cell.locator(".interval").get_attribute("aria-label") == said
             assert cell.locator(".value").inner_text() == f"{measure['value']:.2f}"
+
+
+def test_the_first_window_shows_every_item(digits, visit):
+    one = visit(digits)
+    for k, panel in enumerate(one.state()["panels"]):
+        codes = np.stack([digits.loc(k, i) for i in range(600)])
+        assert np.abs(codes).max() < panel["view"]["half"]
+        assert panel["view"]["half"] == panel["plane"]["half"]  # and every item lies on the scored lattice
+        assert one.map(k).locator("xpath=..").locator(".badge.low").count() == 0
+
+
+def test_codes_that_are_one_point_are_said_to_be(digits, visit):
+    one = visit(digits)
+    told = [one.page.locator(f"#all-{k}").inner_text() for k in range(3)]
+    assert told == ["", "all 600 items lie here", ""]
+    assert "all-1" in one.map(1).get_attribute("aria-describedby")
+    settled(one)
+    middle = np.mean([digits.loc(1, item) for item in range(600)], 0)
+    (x, y), box = one.at(1, *middle), one.map(1).bounding_box()
+    middle = [x - box["x"], y - box["y"], 3]
+    marks = {name: one.map(1).locator(f"canvas.{name}").evaluate(ALPHA, middle) for name in ("points", "over", "cursor")}
+    assert marks["points"] > 12
+    assert (marks["over"], marks["cursor"]) == (0, 0)  # no name, ring or cross lies on them
+
+
+def test_a_window_wider_than_the_lattice_says_where_the_scores_end(digits, visit):
+    one = visit(digits)
+    box = one.map(2).bounding_box()
+    outside = [6, box["height"] / 2 + 0.5, 3]
+    assert one.map(2).locator("canvas.under").evaluate(ALPHA, [box["width"] / 2, 20, 3]) > 0  # hatched: a gap
+    for _ in range(3):
+        one.map(2).locator("xpath=..").get_by_role("button", name="Zoom out").click()
+    settled(one)
+    assert one.map(2).locator("canvas.under").evaluate(ALPHA, outside) == 49  # all of it veiled
+    one.page.locator(".layers label", has_text="gaps").locator("input").uncheck()
+    settled(one)
+    assert one.map(2).locator("canvas.under").evaluate(ALPHA, outside) == 0
+
+
+def test_all_of_the_audit_is_seen_at_once(digits, visit):
+    one = visit(digits, width=1440, height=900)
+    notes = one.page.locator(".findings .note")
+    assert notes.count() == 3
+    for k in range(3):
+        box = notes.nth(k).bounding_box()
+        assert box["y"] + box["height"] <= 900
+
+
+def test_the_numbers_of_an_item_keep_together(eight, visit):
+    one = visit(eight, hash="#v=1&tab=item&item=5")
+    assert one.page.locator(".features").bounding_box()["width"] <= 400
+    one.tab("plane")
+    assert "Pick three items first" in one.page.locator(".planes .rail").inner_text()
+
+
+def test_a_model_without_an_audit_opens_on_its_items(table, visit):
+    one = visit(table)
+    assert one.state()["tab"] == "item"
+    assert "Click an item on a map" in one.page.locator("#dock-body").inner_text()
 
 
 def test_a_finding_moves_the_camera(digits, visit):

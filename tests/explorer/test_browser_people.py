@@ -69,6 +69,28 @@ def test_every_text_of_planes_changes_with_the_language(eight, visit):
     assert not latin(one.page.evaluate(TEXTS))
 
 
+def test_a_reader_without_javascript_is_told_in_both_languages(digits, browser):
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(digits.address)
+    text = page.locator("body").inner_text()
+    assert "needs JavaScript" in text
+    assert "자바스크립트" in text
+    context.close()
+
+
+@pytest.mark.parametrize("missing", ["DecompressionStream", "OffscreenCanvas"])
+@pytest.mark.parametrize(("locale", "words"), [("en-US", "this browser is too old"), ("ko-KR", "브라우저가 오래")])
+def test_a_browser_that_is_too_old_is_told_so(digits, browser, missing, locale, words):
+    context = browser.new_context(locale=locale)
+    page = context.new_page()
+    page.add_init_script(f"delete window.{missing}")
+    page.goto(digits.address)
+    page.locator("[role=alert]").wait_for()
+    assert words in page.locator("[role=alert]").inner_text()
+    context.close()
+
+
 def test_a_korean_reader_gets_korean(digits, visit):
     one = visit(digits, locale="ko-KR")
     assert one.page.evaluate("() => document.documentElement.lang") == "ko"

@@ -101,7 +101,7 @@ function Coded({ latent, item, input }: { latent: Latent; item: number; input: F
     };
   }, [item, decoder]);
   const values = decoded?.values ?? null,
-    width = latent.scene.kind === "image" ? 92 : 150,
+    width = latent.scene.kind === "image" ? 92 : state.latents.value.length > 1 ? 160 : 280,
     { error, kl } = latent;
   const facts = [
     error ? t("item.error", { value: state.number(error[item], 1) }) : "",

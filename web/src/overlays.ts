@@ -205,8 +205,10 @@ export function drawCursor(
   marks.picked
     .filter((one) => one < latent.count)
     .forEach((one, k) => ring(pen, ...place(one), 9 * ratio, ink.text, ratio, `${"ABC"[k]}`));
-  if (marks.item >= 0 && marks.item < latent.count) ring(pen, ...place(marks.item), 6.5 * ratio, ink.faint, ratio);
-  if (marks.chosen !== null && marks.chosen < latent.count)
+  // where all items are one point, a ring around one of them tells nothing
+  if (!gathered && marks.item >= 0 && marks.item < latent.count)
+    ring(pen, ...place(marks.item), 6.5 * ratio, ink.faint, ratio);
+  if (!gathered && marks.chosen !== null && marks.chosen < latent.count)
     ring(pen, ...place(marks.chosen), 8 * ratio, ink.text, ratio);
   if (!z) return;
   const [x, y] = px(f, ...toPlane(plane, z)),

@@ -181,8 +181,10 @@ export const number = (value: number, digits = 2): string =>
 export const compact = (value: number): string =>
   (value !== 0 && (Math.abs(value) < 0.001 || Math.abs(value) >= 1e4)
     ? value.toExponential(0)
-    : value.toPrecision(2)
-  ).replace("-", "\u2212");
+    : Math.abs(value) < 99.5
+      ? value.toPrecision(2)
+      : value.toFixed(0)
+  ).replace(/-/g, "\u2212");
 
 export function codeWords(z: ArrayLike<number>, most = 4): string {
   const shown = Array.from({ length: Math.min(z.length, most) }, (_, k) => number(z[k]));

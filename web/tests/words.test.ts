@@ -2,7 +2,8 @@ import { beforeEach, expect, test } from "vitest";
 import { standing } from "../src/gap";
 import { language } from "../src/i18n";
 import type { Reading } from "../src/latent";
-import { labels, placeWords, scene } from "../src/state";
+import { short } from "../src/renderers";
+import { compact, labels, placeWords, scene } from "../src/state";
 import type { Scene } from "../src/scene";
 
 function words(gap: number | null, sigma: number, around: number[], item = 0): string {
@@ -47,5 +48,17 @@ test("and in Korean", () => {
   language.value = "ko";
   expect(words(0.9, 0.01, [2], 1)).toBe(
     "4 무리 안, 가장 가까운 것은 0, 데이터와 겨우 닮음, 가장 가까운 코드까지 0.01 σ",
+  );
+});
+
+test("numbers of any size take little room", () => {
+  expect([0, 0.5, 12.3, -99.4, 99.6, -321.4, 9999, 12345, 0.00042, -2e-9].map(compact)).toEqual(
+    ["0.0", "0.50", "12", "−99", "100", "−321", "9999", "1e+4", "4e−4", "−2e−9"],
+  );
+});
+
+test("values beside bars have few digits", () => {
+  expect([0, 0.456, -12.345, 1234, -0.0044, 0.00044, -3e-7].map(short)).toEqual(
+    ["0.00", "0.46", "−12.35", "1.2e+3", "−0.004", "4e−4", "−3e−7"],
   );
 });

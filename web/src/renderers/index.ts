@@ -51,8 +51,9 @@ export function raw(scene: Scene, value: number, k: number): number {
   return value * (scale[k % scale.length] ?? 1) + (shift[k % shift.length] ?? 0);
 }
 
-export const short = (value: number): string =>
-  (Math.abs(value) >= 1000 || (Math.abs(value) < 0.01 && value !== 0)
-    ? value.toPrecision(2)
-    : value.toFixed(2)
-  ).replace("-", "\u2212");
+/** Few digits for little room: of small numbers one, of tiny and large ones a power of ten. */
+export function short(value: number): string {
+  const size = Math.abs(value),
+    text = size >= 1000 ? value.toPrecision(2) : size >= 0.01 || !size ? value.toFixed(2) : value.toPrecision(1);
+  return (size > 0 && size < 0.001 ? value.toExponential(0) : text).replace(/-/g, "\u2212");
+}
