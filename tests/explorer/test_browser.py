@@ -204,10 +204,10 @@ def test_codes_that_are_one_point_are_said_to_be(digits, visit):
     settled(one)
     middle = np.mean([digits.loc(1, item) for item in range(600)], 0)
     (x, y), box = one.at(1, *middle), one.map(1).bounding_box()
-    middle = [x - box["x"], y - box["y"], 3]
-    marks = {name: one.map(1).locator(f"canvas.{name}").evaluate(ALPHA, middle) for name in ("points", "over", "cursor")}
-    assert marks["points"] > 12
-    assert (marks["over"], marks["cursor"]) == (0, 0)  # no name, ring or cross lies on them
+    sheets = [one.map(1).locator(f"canvas.{name}") for name in ("points", "over", "cursor")]
+    points, over, cursor = (sheet.evaluate(ALPHA, [x - box["x"], y - box["y"], 3]) for sheet in sheets)
+    assert points > 12
+    assert (over, cursor) == (0, 0)  # no name, ring or cross lies on them
 
 
 def test_a_window_wider_than_the_lattice_says_where_the_scores_end(digits, visit):
