@@ -15,7 +15,7 @@ from gapless.audit.continuity import Cliff
 from gapless.audit.coverage import Hole
 from gapless.errors import DataError, UsageError
 from gapless.explorer.items import shown_items
-from gapless.explorer.planes import Plane, planes_of
+from gapless.explorer.planes import Plane, half_of, planes_of
 from gapless.explorer.scene import build, load_runs, open_data
 from gapless.settings import Settings
 
@@ -114,6 +114,15 @@ def test_a_plane_is_orthonormal_and_its_lattice_starts_below():
     assert codes[0] == pytest.approx(features.origin - features.half * (features.u + features.v))
     assert codes[4] == pytest.approx(features.origin + features.half * (features.u - features.v))
     assert codes[20] == pytest.approx(features.origin + features.half * (features.v - features.u))
+
+
+@pytest.mark.parametrize(("far", "half"), [(0, 1.06 * 5), (-14.9, 1.06 * 14.9), (15.2, 1.06 * 5)])
+def test_a_plane_holds_every_code_but_no_stray(far, half):
+    turn = np.linspace(0, 2 * np.pi, 401)  # 5 itself at the first and the last
+    places = np.concatenate([5 * np.stack([np.cos(turn), np.sin(turn)], 1), [[0.0, far]]])
+    assert half_of(places) == pytest.approx(half, rel=1e-3)
+    assert half_of(places / 100) == 3.4
+    assert half_of(places[:, :1]) == pytest.approx(1.06 * 5)
 
 
 def test_one_and_two_features_are_their_own_plane():

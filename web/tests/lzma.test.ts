@@ -2,10 +2,11 @@ import { expect, test } from "vitest";
 import { lzma } from "../src/lzma";
 import packed from "./lzma.json";
 
-/** What the samples hold: odd bytes, runs, copies from near and far, the same distance again after one other byte. */
+/** What the samples hold: odd bytes, runs, copies from near and far, the same distances again after other bytes. */
 function sample(size: number): Uint8Array {
   const out: number[] = [];
-  let state = 7;
+  let state = 7,
+    recent = [1, 2, 3, 4];
   const next = (k: number) => {
     state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
     return (state >>> 16) % k;
@@ -14,7 +15,7 @@ function sample(size: number): Uint8Array {
     for (let k = 0; k < length; k++) out.push(out[out.length - far]);
   };
   while (out.length < size) {
-    const kind = next(4),
+    const kind = next(5),
       far = 1 + next(out.length || 1),
       length = 1 + next(40);
     if (kind === 0 || !out.length) for (let k = 0; k < 1 + (length >> 3); k++) out.push(next(256));
@@ -23,6 +24,13 @@ function sample(size: number): Uint8Array {
       again(far, length);
       out.push(next(256));
       again(far, length);
+    } else if (kind === 4) {
+      recent = [far, ...recent.slice(0, 3)];
+      for (let k = 0; k < 12; k++) {
+        const one = Math.min(recent[next(4)], out.length);
+        again(one, 5 + next(9));
+        out.push(next(256));
+      }
     } else again(1, length === 40 ? 300 : 2);
   }
   return Uint8Array.from(out.slice(0, size));
