@@ -24,6 +24,10 @@ npm ci --silent --no-audit --no-fund --ignore-scripts --fetch-retries=1 --fetch-
     echo "the explorer's page was not built: its packages could not be fetched; all else works" >&2
     exit 3
 }
+"$python" -c "import lzma" 2>/dev/null || {
+    echo "the explorer's page was not built: this Python lacks lzma (liblzma was missing when it was built); all else works" >&2
+    exit 3
+}
 static=../src/gapless/explorer/static
 mkdir -p "$static"
 rm -f "$static"/runtime.*
