@@ -14,7 +14,7 @@ help:  ## this list
 setup: $(STAMP)  ## install everything into .venv
 	@$(BIN)/python -c "import torch; print('torch', torch.__version__); exit(torch.__version__.split('+')[0] != '$(TORCH)')" \
 		|| { echo "error: torch $(TORCH) was wanted (constraints.txt); fix: rm -r .venv and run make setup again" >&2; exit 1; }
-	@test -e $(PAGE) || ! command -v node >/dev/null || sh web/make.sh $(BIN)/python build || true
+	@test -e $(PAGE) -a -e $(dir $(PAGE))runtime.wasm.lzma || ! command -v node >/dev/null || sh web/make.sh $(BIN)/python build || true
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c "import sys; exit(sys.version_info < (3, 11))" \

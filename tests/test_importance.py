@@ -70,6 +70,26 @@ def test_the_value_is_the_bound_and_not_the_surrogate_of_its_gradient(estimator)
         assert loss.item() == pytest.approx(-expected.mean(), abs=1e-10), name
 
 
+def test_what_is_reported_elsewhere_is_not_the_bound(ledger):
+    model, x = off_by(), ORACLE.sample(200)
+    log_w = draw(model, x, samples=50, generator=noise()).log_weights().detach()
+    surrogate = -(log_w.softmax(0) * log_w).sum(0).mean()
+    ledger(
+        "IWAE", "reported loss, K = 50", oracle="-log mean w, NumPy",
+        truth=-np.log(np.exp(log_w.numpy()).mean(0)).mean(),
+        measured=objectives.IWAE(50)(model, x, generator=noise()).loss, tolerance=1e-9, why="float64",
+        elsewhere=f"{surrogate:.4g}: -sum softmax(log w) log w, a surrogate of the gradient (pythae 0.1.2)",
+    )  # fmt: skip
+    one, twenty = draw(model, x, samples=20, generator=noise()).log_weights().detach(), objectives.MIWAE(1, 20)
+    over_groups = -(one.logsumexp(0) - math.log(20)).mean()  # normalised over m: K = 1 becomes K = 20
+    ledger(
+        "MIWAE", "reported loss, (M, K) = (20, 1)", oracle="mean of -log w: the ELBO of 20 draws",
+        truth=-one.mean(), measured=objectives.MIWAE(20, 1)(model, x, generator=noise()).loss, tolerance=1e-9,
+        why="float64", elsewhere=f"{over_groups:.4g}: weights normalised over m instead of k",
+    )  # fmt: skip
+    assert twenty(model, x, generator=noise()).loss < -one.mean() - 0.1
+
+
 def test_groups_are_averaged_outside_the_logarithm_and_draws_inside():
     log_w = torch.randn(20, 3, generator=noise(), dtype=torch.float64)
     assert torch.allclose(importance_bound(log_w, 20), log_w.mean(0))

@@ -21,6 +21,67 @@ RESUME = "tests/test_resume.py"
 
 # name: (file, what stands there, the mistake, the tests that must catch it)
 MISTAKES = {
+    "the surrogate of the IWAE reported as its loss": (
+        "objectives/importance.py",
+        "return Terms(-bound.mean(), ",
+        "return Terms(-(self_normalised := bound.exp() * bound).mean(), ",
+        "tests/test_importance.py",
+    ),
+    "weights normalised over m instead of k": (
+        "objectives/importance.py",
+        "grouped = log_weights.unflatten(0, (groups, -1))",
+        "grouped = log_weights.unflatten(0, (-1, groups))",
+        "tests/test_importance.py",
+    ),
+    "the partial bound's encoder with the decoder's gradient as well": (
+        "objectives/importance.py",
+        "held = moving.at(moving.z.detach())",
+        "held = moving.at(moving.z)",
+        "tests/test_importance.py",
+    ),
+    "the landing not stuck": (
+        "objectives/importance.py",
+        '_CONSTANT_POSTERIOR = ("sticking-the-landing", "doubly-reparameterized")',
+        '_CONSTANT_POSTERIOR = ("doubly-reparameterized",)',
+        "tests/test_importance.py",
+    ),
+    "doubly reparameterized with single weights": (
+        "objectives/importance.py",
+        "weights.square()",
+        "weights",
+        "tests/test_importance.py",
+    ),
+    "the score function's value reported": (
+        "objectives/importance.py",
+        "return bound + score - score.detach()",
+        "return bound + score",
+        "tests/test_importance.py",
+    ),
+    "the weights' KL in every batch whole": (
+        "objectives/weights.py",
+        "weight_divergence(model) / self._planned",
+        "weight_divergence(model) / len(x)",
+        "tests/test_bayesian_weights.py",
+    ),
+    "local draws with a shared noise": (
+        "networks/bayesian.py",
+        "variance = x.square() @ (2 * self.log_scale).exp().T",
+        "variance = x.square() @ self.log_scale.exp().T",
+        "tests/test_bayesian_weights.py",
+    ),
+    "flipout without the signs of the outputs": (
+        "networks/bayesian.py",
+        "@ deviation.T) * outs",
+        "@ deviation.T)",
+        "tests/test_bayesian_weights.py",
+    ),
+    "a frozen part that moves": ("ownership.py", "value.detach() for", "value for", "tests/test_importance.py"),
+    "the context of another item": (
+        "model.py",
+        "context = context.repeat(len(values) // len(context), 1)",
+        "context = context.repeat_interleave(len(values) // len(context), 0)",
+        "tests/test_importance.py",
+    ),
     "the trick with a flipped sign": (
         "distributions/factorized.py",
         "loc + scale * eps.detach()",
