@@ -25,6 +25,10 @@ DRAWS = 2000
 SHIFTS = (0.0, 0.05, 0.1, 0.2, 0.4)
 BATCHES = (1, 2, 4, 8, 16, 40)
 SUBSETS = 20
+LOOKS = {  # distinct for the colour-blind, and by their marks
+    "score-function": ("#D55E00", "^"), "reparameterized": ("#0072B2", "o"), "sticking-the-landing": ("#E69F00", "s"),
+    "doubly-reparameterized": ("#009E73", "D"), "local": ("#CC79A7", "v"), "flipout": ("#000000", "x"),
+}  # fmt: skip
 
 
 def variance(gradient: Callable[[int], Tensor], draws: int = DRAWS) -> float:
@@ -88,10 +92,11 @@ def picture(path: Path, panels: list[tuple[str, str, tuple, dict[str, list[float
 
     figure, axes = pyplot.subplots(1, len(panels), figsize=(4.2 * len(panels), 3.6), layout="constrained")
     for axis, (title, label, columns, values) in zip(axes, panels, strict=True):
-        for (name, line), marker in zip(values.items(), "osD^v", strict=False):
+        for name, line in values.items():
             # At the exact posterior some variances are 0, which a logarithm cannot show.
             shown = [(c, v) for c, v in zip(columns, line, strict=True) if v > 1e-12]
-            axis.plot(*zip(*shown, strict=True), marker=marker, markersize=4, label=name)
+            colour, marker = LOOKS[name]
+            axis.plot(*zip(*shown, strict=True), color=colour, marker=marker, markersize=5, label=name)
         axis.set(yscale="log", title=title, xlabel=label)
         axis.spines[["top", "right"]].set_visible(False)
         axis.legend(frameon=False, fontsize=8)
