@@ -28,7 +28,7 @@ class DynamicBinarization(Objective):
     def __init__(self, objective: Objective):
         super().__init__()
         self.objective = objective
-        self.samples, self.comparable = objective.samples, objective.comparable
+        self.samples, self.comparable, self.freezes = objective.samples, objective.comparable, objective.freezes
 
     @property
     def effective_beta(self) -> float:

@@ -177,6 +177,8 @@ class PIWAE(_Importance):
     ((1.0, 1),)
     """
 
+    freezes = True
+
     def __init__(self, outer: int = 8, samples: int = 8, *, estimator: str = "reparameterized"):
         super().__init__()
         self.outer, self.samples, self.estimator = _count("outer", outer), _count("samples", samples), _known(estimator)

@@ -44,11 +44,13 @@ class Objective(Part, ABC):
         samples: draws z ~ q(z|x) an item.
         steps: optimizer steps in all; None until `plan` says so, and then everything has its value of the end.
         comparable: whether held-out losses of different epochs, taken at the end's weights, measure the same thing.
+        freezes: whether it runs a network with its weights held constant, which needs them whole on every process.
     """
 
     samples: int = 1
     steps: int | None = None
     comparable: bool = True
+    freezes: bool = False
 
     def plan(self, steps: int, items: int | None = None) -> None:
         """Say what is planned; no part of the state.

@@ -31,7 +31,7 @@ class Bayesian(Objective):
         if items is not None and items < 1:
             raise UsageError(f"the weights' share of the loss needs at least 1 item; got {items}")
         self.objective, self.items = objective, items
-        self.samples, self.comparable = objective.samples, objective.comparable
+        self.samples, self.comparable, self.freezes = objective.samples, objective.comparable, objective.freezes
         self._planned = items
 
     @property

@@ -46,6 +46,8 @@ def arranged(model: Model, objective: Objective, settings: Settings, shards: Sha
             "weights that are drawn cannot be computed part by part: every part would draw others",
             fix="leave --accumulate out",
         )
+    if shards and objective.freezes:
+        raise UsageError(f"{type(objective).__name__} needs whole weights on every process", fix="leave --use_fsdp out")
     plain = settings.precision == "float32" and settings.accumulate == 1
     if processes.size() == 1 and plain:
         return None
