@@ -2,6 +2,7 @@
 
 import copy
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch import nn
 import gapless
 from gapless import networks, recipes, study
 from gapless.data import Feed
-from gapless.errors import Diverged
+from gapless.errors import Diverged, UsageError
 from gapless.objectives import ELBO
 from gapless.randomness import generator
 from gapless.settings import Settings
@@ -187,3 +188,9 @@ def test_terms_looked_at_late_are_the_same_numbers(monkeypatch):
     at_once = trained()
     monkeypatch.setattr(Course, "prompt", property(lambda self: False))
     assert trained() == at_once
+
+
+def test_an_objective_that_freezes_a_network_needs_whole_weights():
+    model, objective = built("piwae")
+    with pytest.raises(UsageError, match="PIWAE needs whole weights"):
+        arranged(model, objective, Settings(), shards=SimpleNamespace(networks={}))
