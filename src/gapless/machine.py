@@ -6,10 +6,10 @@ are told how to wait and the allocator what to keep, never how much to compute w
 
 import os
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import NamedTuple
 
-__all__ = ["Allocator", "before_torch", "openmp", "tune"]
+__all__ = ["Allocator", "before_torch", "openmp", "tune", "tuned"]
 
 SPIN = "1000"
 """How many times a thread of GNU OpenMP looks before it sleeps at a barrier. Its own default, 300,000, lets those that
@@ -30,8 +30,13 @@ def before_torch(environment: MutableMapping[str, str] = os.environ) -> None:
     >>> before_torch(changed); changed
     {'GOMP_SPINCOUNT': '1000'}
     """
-    if environment.get(_OPT_OUT) != "0" and "OMP_WAIT_POLICY" not in environment:
+    if tuned(environment) and "OMP_WAIT_POLICY" not in environment:
         environment.setdefault("GOMP_SPINCOUNT", SPIN)
+
+
+def tuned(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether anything is done for speed's sake that can be left: GAPLESS_TUNE=0 says no."""
+    return environment.get(_OPT_OUT) != "0"
 
 
 class Allocator(NamedTuple):
@@ -70,7 +75,7 @@ def tune() -> Allocator:
 def _why_not() -> str | None:
     import platform
 
-    if os.environ.get(_OPT_OUT) == "0":
+    if not tuned():
         return f"{_OPT_OUT}=0 is set"
     if platform.libc_ver()[0] != "glibc":
         return "the C library is not glibc"

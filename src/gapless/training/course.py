@@ -17,12 +17,13 @@ from gapless.training.averaging import Average
 from gapless.training.checkpoints import Snapshot
 from gapless.training.execution import arranged, cut
 from gapless.training.records import Epoch, best_epoch
+from gapless.training.replay import Replay
 
 __all__ = ["Course", "check_finite"]
 
 SUMMED = 3  # loss, reconstruction, KL
 LOOK_EVERY = 10
-"""Steps between two looks at the terms on an accelerator: every look waits until it has computed them."""
+"""Steps between two looks at the terms: a dozen operations, and on an accelerator it waits until they are there."""
 
 
 class Course:
@@ -51,6 +52,8 @@ class Course:
         self.epochs, self.per_epoch, self.steps, self.items = epochs, per_epoch, epochs * per_epoch, items
         self.shards = cut(model, settings)
         self.execution = arranged(model, objective, settings, self.shards)
+        alone = self.execution is None and self.shards is None
+        self.replay = Replay(model, objective, settings.seed) if alone else None
         self.parameters = [p for module in (model, objective) for p in module.parameters()]
         moved = self.shards.moved(self.parameters) if self.shards else self.parameters
         self.optimizer = optimizers.make(settings.optimizer, moved, weight_decay=settings.weight_decay)
@@ -102,7 +105,7 @@ class Course:
         if self.average is not None:
             self.average.update()
         self._unseen.append((self.step, terms))
-        if self.prompt or len(self._unseen) >= LOOK_EVERY:
+        if len(self._unseen) >= LOOK_EVERY:
             self.look()
         return terms
 
@@ -138,6 +141,11 @@ class Course:
         self._unseen.clear()
 
     def _gradients(self, x: Tensor, items: int, context: Tensor | None) -> Terms:
+        played = self.replay.gradients(x, self.step) if self.replay and context is None else None
+        if played is not None:
+            if self.prompt:
+                self._check(played, self.step + 1)
+            return played
         if self.execution is None:
             noise = generator(self.settings.seed, "noise", self.step)
             model = self.model if context is None else self.model.given(context)
@@ -147,7 +155,8 @@ class Course:
         if self.prompt:
             self._check(terms, self.step + 1)
         terms.loss.backward()
-        return terms._replace(loss=terms.loss.detach())
+        values = [value.detach() for value in (terms.loss, terms.reconstruction, terms.regularization)]
+        return Terms(*values, extras=terms.extras)
 
     def _check(self, terms: Terms, step: int) -> None:
         epoch = (step - 1) // self.per_epoch + 1

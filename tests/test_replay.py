@@ -1,0 +1,221 @@
+"""Steps that are played from a tape: the same bits as plain ones, and plain ones wherever that cannot be."""
+
+import numpy as np
+import pytest
+import torch
+
+from gapless import Settings, recipes
+from gapless.data import Feed, Items, Scaling
+from gapless.errors import Diverged
+from gapless.objectives import ELBO
+from gapless.training import fit, tape
+from gapless.training.course import Course
+from gapless.training.replay import Replay
+
+SHAPE, STEPS = (1, 8, 8), 12
+SMALL = {"latent": 3, "hidden": (16,)}
+OPTIONS = {"geco": {"target": 30.0}}
+
+
+def made(recipe="vae", **changes):
+    torch.manual_seed(5)
+    model, objective = recipes.build(
+        recipe, SHAPE, **{**SMALL, "likelihood": "Bernoulli", **changes}, options=OPTIONS.get(recipe, {})
+    )
+    return model.train(), objective.train()
+
+
+def batch(step, rows=20):
+    return torch.rand(rows, *SHAPE, generator=torch.Generator().manual_seed(step))
+
+
+def course(model, objective, *, plain=False, **settings):
+    found = Course(model, objective, Settings(**{"epochs": 3, **settings}), epochs=3, per_epoch=STEPS)
+    if plain:
+        found.replay = None
+    return found
+
+
+def several(replay):
+    for step in range(4):
+        replay.gradients(batch(step), step)
+        for module in (replay.model, replay.objective):
+            module.zero_grad()
+
+
+def state(course):
+    course.look()
+    return {**course.model.state_dict(), **course.objective.state_dict(), **course.optimizer.state(), "s": course.sums}
+
+
+def assert_same(one, other):
+    assert one.keys() == other.keys()
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+@pytest.mark.parametrize("recipe", recipes.RECIPES)
+@pytest.mark.parametrize("likelihood", ["Bernoulli", "Normal", "NormalWithOptimalScale", "NormalWithLearnedScale"])
+def test_every_recipe_ends_in_the_same_bits(recipe, likelihood):
+    ours, plain = (course(*made(recipe, likelihood=likelihood), plain=plain) for plain in (False, True))
+    for step in range(STEPS):
+        ours.advance(batch(step))
+        plain.advance(batch(step))
+    assert_same(state(ours), state(plain))
+
+
+@pytest.mark.parametrize("changes", [
+    {}, {"likelihood": "Normal"}, {"likelihood": "NormalWithOptimalScale"}, {"network": "residual"},
+    {"activation": "gelu"}, {"activation": "softplus"},
+], ids=str)  # fmt: skip
+@pytest.mark.parametrize("recipe", ["vae", "beta-vae", "ae", "geco"])
+def test_what_is_played(recipe, changes):
+    played = course(*made(recipe, **changes), clip=0.5, ema=0.9)
+    for step in range(4):
+        played.advance(batch(step))
+    assert played.replay.active, played.replay.why
+
+
+@pytest.mark.parametrize(
+    ("objective", "why"),
+    [(ELBO(schedule="linear"), "number of the step"), (ELBO(schedule="cosine"), "number of the step"),
+     (ELBO(schedule="cyclic", regularization=2.0), "number of the step")],
+)  # fmt: skip
+def test_what_depends_on_the_number_of_the_step_is_done_plainly(objective, why):
+    ours = course(made()[0], objective.train())
+    for step in range(4):
+        ours.advance(batch(step))
+    assert why in ours.replay.why
+    plain = course(made()[0], objective, plain=True)
+    for step in range(4):
+        plain.advance(batch(step))
+    assert_same(state(ours), state(plain))
+
+
+class OfAnotherStep(ELBO):
+    """It keeps a count of its own, outside of tensors."""
+
+    seen = 0
+    period = 1
+
+    def forward(self, model, x, *, step=0, generator=None):
+        type(self).seen += 1
+        terms = super().forward(model, x, step=step, generator=generator)
+        return terms._replace(loss=terms.loss * float(1 + self.seen // self.period))
+
+
+class Rewarded(ELBO):
+    def forward(self, model, x, *, step=0, generator=None):
+        terms = super().forward(model, x, step=step, generator=generator)
+        return terms._replace(loss=self.changed(terms.loss))
+
+
+class ReadsNumbers(Rewarded):
+    def changed(self, loss):
+        return loss * 2 if loss.item() > 0 else loss
+
+
+class DrawsElsewhere(Rewarded):
+    def changed(self, loss):
+        return loss + torch.rand(())
+
+
+def test_foreign_parts_are_done_plainly():
+    replay = Replay(made()[0], OfAnotherStep(), 0)
+    assert "OfAnotherStep is not of gapless" in replay.why
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"), [(OfAnotherStep, "other bits"), (ReadsNumbers, "read out"), (DrawsElsewhere, "noise")]
+)
+def test_what_is_no_function_of_tensors_is_found_out(kind, why, monkeypatch):
+    monkeypatch.setattr(kind, "__module__", "gapless.objectives")
+    monkeypatch.setattr(kind, "seen", 0, raising=False)
+    replay = Replay(made()[0], kind().train(), 0)
+    assert not replay.why
+    several(replay)
+    assert why in replay.why
+    assert not replay.active
+
+
+def test_convolutions_and_half_a_machine_are_done_plainly(monkeypatch):
+    conv = course(*made(network="convolutional", channels=(4, 6)))
+    for step in range(4):
+        conv.advance(batch(step))
+    assert "convolutions" in conv.replay.why
+    monkeypatch.setenv("GAPLESS_TUNE", "0")
+    assert "GAPLESS_TUNE" in Replay(*made(), 0).why
+
+
+def test_a_tape_that_gives_other_bits_is_not_used(monkeypatch):
+    monkeypatch.setitem(tape._SPELLED, "sigmoid", lambda out, x: [lambda: torch.sigmoid(x, out=out).mul_(1 + 1e-6)])
+    ours, plain = course(*made()), course(*made(), plain=True)
+    for step in range(4):
+        ours.advance(batch(step))
+        plain.advance(batch(step))
+    assert "other bits" in ours.replay.why
+    assert_same(state(ours), state(plain))
+
+
+def test_other_batches_and_moved_weights_are_done_plainly():
+    ours, plain = course(*made()), course(*made(), plain=True)
+    for step, rows in enumerate((20, 20, 20, 20, 7, 20, 1, 20)):
+        ours.advance(batch(step, rows))
+        plain.advance(batch(step, rows))
+    assert ours.replay.active
+    for found in (ours, plain):
+        for parameter in found.model.parameters():
+            parameter.data = parameter.data.clone()
+        found.advance(batch(9))
+    assert ours.replay.gradients(batch(10), 10) is None
+    assert_same(state(ours), state(plain))
+
+
+def test_terms_are_the_callers_own():
+    ours = course(*made())
+    terms = [ours.advance(batch(step)) for step in range(6)]
+    kept = [term.reconstruction.clone() for term in terms]
+    ours.advance(batch(6))
+    assert all(torch.equal(term.reconstruction, value) for term, value in zip(terms, kept, strict=True))
+    assert len({float(term.loss) for term in terms}) == 6
+
+
+def test_a_played_step_stops_at_what_is_not_finite():
+    ours = course(*made())
+    for step in range(5):
+        ours.advance(batch(step))
+    assert ours.replay.active
+    before = [p.clone() for p in ours.model.parameters()]
+    with pytest.raises(Diverged, match="step 6"):
+        ours.advance(batch(5).fill_(torch.nan))
+    assert all(torch.equal(p, q) for p, q in zip(before, ours.model.parameters(), strict=True))
+
+
+def test_a_whole_training_ends_in_the_same_bits(monkeypatch):
+    values = np.random.default_rng(0).integers(0, 256, (150, *SHAPE), dtype=np.uint8)
+    feed = Feed(Items(values, None, np.arange(150)), Scaling((0.0,), (255.0,), "unit"))
+    found = []
+    for tuned in ("1", "0"):
+        monkeypatch.setenv("GAPLESS_TUNE", tuned)
+        model, objective = made("geco", likelihood="NormalWithOptimalScale")
+        history = fit(model, objective, feed, feed, settings=Settings(epochs=3, batch_size=32, ema=0.9, clip=1.0))
+        found.append((model.state_dict(), [(one.train, one.held_out) for one in history]))
+    assert_same(found[0][0], found[1][0])
+    assert found[0][1] == found[1][1]
+
+
+def test_memory_is_used_again():
+    model, objective = made(hidden=(16, 16, 16, 16))
+    replay = Replay(model, objective, 0)
+    several(replay)
+    assert replay.active
+    sizes = {memory._cdata: memory.nbytes() for memory in replay._tape._memory.values()}
+    every = sum(size for call in replay._tape._recorded[0] for place, size in call.sizes.items() if place in call.made)
+    assert sum(sizes.values()) < every / 2
+
+
+def test_gradients_that_are_there_are_added_to_the_plain_way():
+    model, objective = made()
+    replay = Replay(model, objective, 0)
+    several(replay)
+    assert replay.gradients(batch(4), 4) is not None
+    assert replay.gradients(batch(5), 5) is None
