@@ -156,6 +156,16 @@ def test_a_tape_that_gives_other_bits_is_not_used(monkeypatch):
     assert_same(state(ours), state(plain))
 
 
+def test_a_tape_that_cannot_be_played_is_not_used(monkeypatch):
+    monkeypatch.setitem(tape._SPELLED, "sigmoid", lambda out, x: [lambda: torch.sigmoid(x, 1)])
+    ours, plain = course(*made("geco")), course(*made("geco"), plain=True)
+    for step in range(4):
+        ours.advance(batch(step))
+        plain.advance(batch(step))
+    assert "cannot be played" in ours.replay.why
+    assert_same(state(ours), state(plain))
+
+
 def test_other_batches_and_moved_weights_are_done_plainly():
     ours, plain = course(*made()), course(*made(), plain=True)
     for step, rows in enumerate((20, 20, 20, 20, 7, 20, 1, 20)):

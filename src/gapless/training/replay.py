@@ -81,7 +81,7 @@ class Replay:
                 terms = self._plain(x, _Unusable(step), noise)
             gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
             self._tape = Tape(recorder.calls, x, noise, [*_all(terms), *gradients])
-        except (Refused, RuntimeError, TypeError, NotImplementedError) as error:
+        except (Refused, RuntimeError, TypeError, IndexError, ValueError) as error:
             self.why = str(error) or type(error).__name__
             self._restore(before)
             self._clear()
@@ -96,11 +96,15 @@ class Replay:
         gradients = [parameter.grad for parameter in self._parameters]
         truth = [*_all(terms), *(g for g in gradients if g is not None), *(value.clone() for value in self._buffers)]
         self._restore(before)
-        played = self._play(x, step)
-        mine = [*_all(played), *(p.grad for p in self._parameters if p.grad is not None), *self._buffers]
-        self.proven = len(mine) == len(truth) and all(map(torch.equal, mine, truth))
-        if not self.proven:
-            self.why, self._tape = "the tape gives other bits", None
+        try:
+            played = self._play(x, step)
+        except (RuntimeError, TypeError, IndexError, ValueError) as error:
+            self.why = f"the tape cannot be played: {error}"
+        else:
+            mine = [*_all(played), *(p.grad for p in self._parameters if p.grad is not None), *self._buffers]
+            self.proven = len(mine) == len(truth) and all(map(torch.equal, mine, truth))
+            self.why = "" if self.proven else "the tape gives other bits"
+        self._tape = self._tape if self.proven else None
         self._restore(truth[len(truth) - len(before) :])
         for parameter, gradient in zip(self._parameters, gradients, strict=True):
             parameter.grad = gradient

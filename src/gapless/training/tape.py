@@ -25,6 +25,10 @@ _REFUSED = {
 }
 
 
+_SHORT = {"add", "addmm", "div", "exp", "log", "mean", "mm", "mul", "neg", "pow", "sigmoid", "sub", "sum", "tanh"}
+"""What torch's own functions do sooner than the operations under them."""
+
+
 class Refused(Exception):  # noqa: N818 - it is no error
     """This step cannot be played again; why."""
 
@@ -67,7 +71,7 @@ class Tape:
         self.noise, self.input = torch.Generator(), torch.empty_like(x)
         self._fixed = _fixed(calls)
         self._inner = {place for call in calls for place in call.made} - self._fixed
-        self._joined = _joined(calls)
+        self._joined = _joined(calls, self._fixed)
         self._memory = {_place(x): self.input.untyped_storage()}
         kept = {self._home(_place(value)) for value in wanted}
         self.calls = self._program(self._needed(calls, kept), kept)
@@ -137,6 +141,9 @@ class Tape:
             return [partial(_copied, partial(call.op, *arguments, **options), results)]
         op, names, dropped = found
         options = {name: value for name, value in options.items() if name not in dropped}
+        if call.name in _SHORT and not options and call.op is not _aten.sum.default:
+            arguments = _without_numbers(call.name, arguments, results[0].dtype)
+            return [partial(getattr(torch, call.name), *arguments, out=results[0])]
         return [partial(op, *arguments, **options, **dict(zip(names, results, strict=True)))]
 
     def _mapped(self, value: Any) -> Any:
@@ -214,13 +221,13 @@ def _fixed(calls: list[_Call]) -> set[int]:
     return fixed
 
 
-def _joined(calls: list[_Call]) -> dict[int, int]:
+def _joined(calls: list[_Call], fixed: set[int]) -> dict[int, int]:
     """Copies, and what they are copies of, where both can be one and the same memory."""
     writes = Counter(place for call in calls for place in call.writes)
     unfilled = {place for call in calls if call.name in _UNFILLED for place in call.made}
     inner, joined = {place for call in calls for place in call.made}, dict[int, int]()
     for call in calls:
-        pair = _SAME.get(call.name, lambda call: None)(call)
+        pair = _SAME.get(call.name, lambda call, fixed: None)(call, fixed)
         if pair is None:
             continue
         copy, original = pair
@@ -235,19 +242,36 @@ def _same_layout(one: Tensor, other: Tensor) -> bool:
     return one.dtype == other.dtype and sizes[0] == sizes[1] and one.storage_offset() == other.storage_offset() == 0
 
 
-def _copy(call: _Call) -> tuple[Tensor, Tensor] | None:
+def _copy(call: _Call, fixed: set[int]) -> tuple[Tensor, Tensor] | None:
     copy, original = call.arguments[:2]
     return (copy, original) if copy.shape == original.shape and copy.stride() == original.stride() else None
 
 
-def _only_choice(call: _Call) -> tuple[Tensor, Tensor] | None:
+def _only_choice(call: _Call, fixed: set[int]) -> tuple[Tensor, Tensor] | None:
     """The gradient by x of x[:, 0] where the axis has length 1: the gradient itself."""
     gradient, sizes, axis, _ = call.arguments
     whole = sizes[axis] == 1 and gradient.is_contiguous() and call.results[0].is_contiguous()
     return (call.results[0], gradient) if whole else None
 
 
-_SAME = {"copy_": _copy, "select_backward": _only_choice}
+def _by_one(call: _Call, fixed: set[int]) -> tuple[Tensor, Tensor] | None:
+    """x * 1, x / 1 and x ** 1."""
+    if len(call.arguments) != 2 or call.options:
+        return None
+    value, by = call.arguments
+    one = _place(by) in fixed and bool((by == 1).all()) if isinstance(by, Tensor) else by == 1
+    result = call.results[0]
+    return (result, value) if one and (result.shape, result.stride()) == (value.shape, value.stride()) else None
+
+
+_SAME = {"copy_": _copy, "select_backward": _only_choice, "mul": _by_one, "div": _by_one, "pow": _by_one}
+
+
+def _without_numbers(name: str, arguments: tuple, dtype: torch.dtype) -> list[Any]:
+    """Numbers as tensors: torch makes one of each anyway, every time."""
+    if name not in ("add", "sub", "mul", "div"):
+        return list(arguments)
+    return [torch.tensor(value, dtype=dtype) if isinstance(value, int | float) else value for value in arguments]
 
 
 def _cross_entropy(out: Tensor, logits: Tensor, x: Tensor, weight: Any, of_ones: Any, reduction: int) -> list:
