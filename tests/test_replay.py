@@ -1,5 +1,8 @@
 """Steps that are played from a tape: the same bits as plain ones, and plain ones wherever that cannot be."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -124,6 +127,27 @@ def test_foreign_parts_are_done_plainly():
     assert "OfAnotherStep is not of gapless" in replay.why
 
 
+class SometimesAll(Rewarded):
+    """Every other time one weight alone gets gradients."""
+
+    calls = 0
+
+    def forward(self, model, x, *, step=0, generator=None):
+        type(self).calls += 1
+        return super().forward(model, x, step=step, generator=generator)
+
+
+def test_gradients_of_other_weights_are_found_out(monkeypatch):
+    monkeypatch.setattr(SometimesAll, "__module__", "gapless.objectives")
+    model, objective = made()[0], SometimesAll().train()
+    first, *_ = model.parameters()
+    monkeypatch.setattr(SometimesAll, "changed", lambda self, loss: loss if self.calls % 2 else 2 * first.sum())
+    replay = Replay(model, objective, 0)
+    several(replay)
+    assert "other bits" in replay.why
+    assert replay.gradients(batch(4), 4) is None
+
+
 @pytest.mark.parametrize(
     ("kind", "why"), [(OfAnotherStep, "other bits"), (ReadsNumbers, "read out"), (DrawsElsewhere, "noise")]
 )
@@ -215,12 +239,29 @@ def test_a_whole_training_ends_in_the_same_bits(monkeypatch):
 
 def test_memory_is_used_again():
     model, objective = made(hidden=(16, 16, 16, 16))
+    with tape.Recorder() as recorder:
+        objective(model, batch(0)).loss.backward()
+    every = sum(size for call in recorder.calls for place, size in call.sizes.items() if place in call.made)
+    model.zero_grad()
     replay = Replay(model, objective, 0)
     several(replay)
     assert replay.active
-    sizes = {memory._cdata: memory.nbytes() for memory in replay._tape._memory.values()}
-    every = sum(size for call in replay._tape._recorded[0] for place, size in call.sizes.items() if place in call.made)
-    assert sum(sizes.values()) < every / 2
+    kept = {memory._cdata: memory.nbytes() for memory in replay._tape._memory.values()}
+    assert sum(kept.values()) < every / 2
+
+
+COMPILER = """
+import sys, torch
+from gapless.training import tape
+with tape.Recorder():
+    (torch.ones(2, requires_grad=True) * 2).sum().backward()
+print([name for name in sys.modules if name in ("torch._dynamo", "sympy", "torch._inductor")])
+"""
+
+
+def test_recording_does_not_import_torchs_compiler():
+    done = subprocess.run([sys.executable, "-c", COMPILER], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_gradients_that_are_there_are_added_to_the_plain_way():

@@ -37,6 +37,7 @@ class Replay:
         self._buffers = [value for module in (model, objective) for value in module.buffers()]
         self._kind: Any = None
         self._seen, self._tape = False, None
+        self._moved, self._extras = list[Tensor](), list[str]()
 
     @property
     def active(self) -> bool:
@@ -79,14 +80,14 @@ class Replay:
         try:
             with Recorder() as recorder:
                 terms = self._plain(x, _Unusable(step), noise)
-            gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
-            self._tape = Tape(recorder.calls, x, noise, [*_all(terms), *gradients])
+            self._moved = [parameter for parameter in self._parameters if parameter.grad is not None]
+            self._tape = Tape(recorder.calls, x, noise, [*_all(terms), *self._gradients()])
         except (Refused, RuntimeError, TypeError, IndexError, ValueError) as error:
             self.why = str(error) or type(error).__name__
             self._restore(before)
             self._clear()
             return None
-        self._terms, self._gradients = terms, [parameter.grad for parameter in self._parameters]
+        self._extras = list(terms.extras)
         return terms
 
     def _prove(self, x: Tensor, step: int) -> Terms:
@@ -94,14 +95,14 @@ class Replay:
         before = [value.clone() for value in self._buffers]
         terms = self._plain(x, step, generator(self.seed, "noise", step))
         gradients = [parameter.grad for parameter in self._parameters]
-        truth = [*_all(terms), *(g for g in gradients if g is not None), *(value.clone() for value in self._buffers)]
+        truth = [*_all(terms), *self._gradients(), *(value.clone() for value in self._buffers)]
         self._restore(before)
         try:
             played = self._play(x, step)
         except (RuntimeError, TypeError, IndexError, ValueError) as error:
             self.why = f"the tape cannot be played: {error}"
         else:
-            mine = [*_all(played), *(p.grad for p in self._parameters if p.grad is not None), *self._buffers]
+            mine = [*_all(played), *self._gradients(), *self._buffers]
             self.proven = len(mine) == len(truth) and all(map(torch.equal, mine, truth))
             self.why = "" if self.proven else "the tape gives other bits"
         self._tape = self._tape if self.proven else None
@@ -119,9 +120,14 @@ class Replay:
         tape = self._tape
         assert tape is not None
         tape.play(x, seed_of(self.seed, "noise", step))
-        for parameter, gradient in zip(self._parameters, self._gradients, strict=True):
-            parameter.grad = None if gradient is None else tape.result(gradient)
-        return _mapped(self._terms, lambda value: tape.result(value).clone())  # the caller's own
+        found = iter(tape.results)
+        values = [next(found).clone() for _ in range(3 + len(self._extras))]  # the caller's own
+        for parameter, gradient in zip(self._moved, found, strict=True):
+            parameter.grad = gradient
+        return Terms(*values[:3], extras=dict(zip(self._extras, values[3:], strict=True)))
+
+    def _gradients(self) -> list[Tensor]:
+        return [parameter.grad for parameter in self._parameters if parameter.grad is not None]
 
     def _restore(self, values: list[Tensor]) -> None:
         for buffer, value in zip(self._buffers, values, strict=True):

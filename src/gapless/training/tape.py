@@ -46,6 +46,11 @@ class Recorder(TorchDispatchMode):
         super().__init__()
         self.calls: list[_Call] = []
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No: to keep it away, torch would import its compiler, 1.2 seconds and 75 MB."""
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None) -> Any:
         results = func(*args, **(kwargs or {}))
         self.calls.append(_Call(func, args, kwargs or {}, results))
@@ -59,7 +64,7 @@ class Tape:
         calls: what was recorded.
         x: the batch it was recorded with; others of its shape are played.
         noise: the generator it was recorded with.
-        wanted: tensors of the recorded step to be had after playing; see `result`.
+        wanted: tensors of the recorded step to be had after playing, in `results`; playing again overwrites them.
 
     Raises:
         Refused: it depends on something that is no tensor, or cannot be played.
@@ -75,12 +80,7 @@ class Tape:
         self._memory = {_place(x): self.input.untyped_storage()}
         kept = {self._home(_place(value)) for value in wanted}
         self.calls = self._program(self._needed(calls, kept), kept)
-        self._found = {id(value): self._mapped(value) for value in wanted}
-        self._recorded = calls, x, wanted  # external memory and ids stay theirs
-
-    def result(self, value: Tensor) -> Tensor:
-        """Where a wanted tensor of the recorded step is found after `play`; the next one overwrites it."""
-        return self._found[id(value)]
+        self.results = [self._mapped(value) for value in wanted]
 
     @torch.no_grad()
     def play(self, x: Tensor, seed: int) -> None:
