@@ -141,19 +141,32 @@ def test_gradients_of_other_weights_are_found_out(monkeypatch):
     monkeypatch.setattr(SometimesAll, "__module__", "gapless.objectives")
     model, objective = made()[0], SometimesAll().train()
     first, *_ = model.parameters()
-    monkeypatch.setattr(SometimesAll, "changed", lambda self, loss: loss if self.calls % 2 else 2 * first.sum())
+    monkeypatch.setattr(
+        SometimesAll, "changed", lambda self, loss: loss if self.calls % 2 else 2 * first.sum(), raising=False
+    )
     replay = Replay(model, objective, 0)
     several(replay)
     assert "other bits" in replay.why
     assert replay.gradients(batch(4), 4) is None
 
 
+class Replaces(Rewarded):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(()))
+
+    def changed(self, loss):
+        self.seen = self.seen + 1
+        return loss
+
+
 @pytest.mark.parametrize(
-    ("kind", "why"), [(OfAnotherStep, "other bits"), (ReadsNumbers, "read out"), (DrawsElsewhere, "noise")]
+    ("kind", "why"),
+    [(Replaces, "other bits"), (OfAnotherStep, "other bits"), (ReadsNumbers, "read out"), (DrawsElsewhere, "noise")],
 )
 def test_what_is_no_function_of_tensors_is_found_out(kind, why, monkeypatch):
     monkeypatch.setattr(kind, "__module__", "gapless.objectives")
-    monkeypatch.setattr(kind, "seen", 0, raising=False)
+    monkeypatch.setattr(OfAnotherStep, "seen", 0)
     replay = Replay(made()[0], kind().train(), 0)
     assert not replay.why
     several(replay)

@@ -6,6 +6,7 @@ all further ones are played. Where they do not, or where a step depends on somet
 a value read out, noise from elsewhere), nothing changes: every step is done the plain way.
 """
 
+import operator
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
@@ -34,7 +35,7 @@ class Replay:
         self.model, self.objective, self.seed = model, objective, seed
         self.why, self.proven = _why_not(model, objective), False
         self._parameters = [p for module in (model, objective) for p in module.parameters() if p.requires_grad]
-        self._buffers = [value for module in (model, objective) for value in module.buffers()]
+        self._buffers = self._present()
         self._kind: Any = None
         self._seen, self._tape = False, None
         self._moved, self._extras = list[Tensor](), list[str]()
@@ -67,7 +68,7 @@ class Replay:
         kind = (x.shape, x.stride(), x.dtype, modes, places)
         self._kind = self._kind or kind
         first, self._seen = not self._seen, True
-        return not first and kind == self._kind and all(parameter.grad is None for parameter in self._parameters)
+        return not first and kind == self._kind and all(p.grad is None and p.requires_grad for p in self._parameters)
 
     def _values(self) -> Iterator[Tensor]:
         yield from self._parameters
@@ -103,7 +104,8 @@ class Replay:
             self.why = f"the tape cannot be played: {error}"
         else:
             mine = [*_all(played), *self._gradients(), *self._buffers]
-            self.proven = len(mine) == len(truth) and all(map(torch.equal, mine, truth))
+            kept = all(map(operator.is_, self._present(), self._buffers))  # changed in place, not replaced
+            self.proven = kept and len(mine) == len(truth) and all(map(torch.equal, mine, truth))
             self.why = "" if self.proven else "the tape gives other bits"
         self._tape = self._tape if self.proven else None
         self._restore(truth[len(truth) - len(before) :])
@@ -128,6 +130,9 @@ class Replay:
 
     def _gradients(self) -> list[Tensor]:
         return [parameter.grad for parameter in self._parameters if parameter.grad is not None]
+
+    def _present(self) -> list[Tensor]:
+        return [value for module in (self.model, self.objective) for value in module.buffers()]
 
     def _restore(self, values: list[Tensor]) -> None:
         for buffer, value in zip(self._buffers, values, strict=True):
