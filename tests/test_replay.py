@@ -183,6 +183,16 @@ def test_convolutions_and_half_a_machine_are_done_plainly(monkeypatch):
     assert "GAPLESS_TUNE" in Replay(*made(), 0).why
 
 
+def test_a_step_that_takes_much_memory_is_let_go_at_once(monkeypatch):
+    monkeypatch.setattr(tape, "LARGEST", 10_000)
+    ours, plain = course(*made("geco")), course(*made("geco"), plain=True)
+    for step in range(4):
+        ours.advance(batch(step))
+        plain.advance(batch(step))
+    assert "MiB" in ours.replay.why
+    assert_same(state(ours), state(plain))
+
+
 def test_a_tape_that_gives_other_bits_is_not_used(monkeypatch):
     monkeypatch.setitem(tape._SPELLED, "sigmoid", lambda out, x: [lambda: torch.sigmoid(x, out=out).mul_(1 + 1e-6)])
     ours, plain = course(*made()), course(*made(), plain=True)

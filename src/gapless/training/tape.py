@@ -25,6 +25,8 @@ _REFUSED = {
 }
 
 
+LARGEST = 1 << 28
+"""Bytes of all tensors of a step that are recorded at most; larger ones have little to gain."""
 _SHORT = {"add", "addmm", "div", "exp", "log", "mean", "mm", "mul", "neg", "pow", "sigmoid", "sub", "sum", "tanh"}
 """What torch's own functions do sooner than the operations under them."""
 
@@ -36,6 +38,8 @@ class Refused(Exception):  # noqa: N818 - it is no error
 class Recorder(TorchDispatchMode):
     """Keeps every call, forward and backward, with all its tensors, so that no memory is used twice meanwhile.
 
+    Under it a call raises `Refused` where what it does cannot be played, or too much was kept.
+
     >>> with Recorder() as recorder:
     ...     _ = torch.ones(2) + 1
     >>> [call.name for call in recorder.calls]
@@ -45,6 +49,7 @@ class Recorder(TorchDispatchMode):
     def __init__(self):
         super().__init__()
         self.calls: list[_Call] = []
+        self._bytes = 0
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -53,7 +58,11 @@ class Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None) -> Any:
         results = func(*args, **(kwargs or {}))
-        self.calls.append(_Call(func, args, kwargs or {}, results))
+        call = _Call(func, args, kwargs or {}, results)
+        self._bytes += sum(call.sizes[place] for place in call.made)
+        if call.name in _REFUSED or self._bytes > LARGEST:
+            raise Refused(_REFUSED.get(call.name, f"it takes more than {LARGEST >> 20} MiB to record"))
+        self.calls.append(call)
         return results
 
 
@@ -180,8 +189,6 @@ class _Call:
 
     def refuse(self, noise: torch.Generator) -> None:
         """Raise where its result is no function of tensors and of this generator."""
-        if self.name in _REFUSED:
-            raise Refused(_REFUSED[self.name])
         source = self.options.get("generator")
         seeded = torch.Tag.nondeterministic_seeded in self.op.tags
         own = source is not None and _identity(source) == _identity(noise)
