@@ -40,10 +40,11 @@ class Recorder(TorchDispatchMode):
 
     Under it a call raises `Refused` where what it does cannot be played, or too much was kept.
 
+    >>> x = torch.zeros(2)
     >>> with Recorder() as recorder:
-    ...     _ = torch.ones(2) + 1
+    ...     y = x.exp().sum()
     >>> [call.name for call in recorder.calls]
-    ['ones', 'add']
+    ['exp', 'sum']
     """
 
     def __init__(self):
