@@ -33,7 +33,7 @@ def batch(step, rows=20):
 
 
 def course(model, objective, *, plain=False, **settings):
-    found = Course(model, objective, Settings(**{"epochs": 3, **settings}), epochs=3, per_epoch=STEPS)
+    found = Course(model, objective, Settings(**{"epochs": 3, **settings}), epochs=3, per_epoch=STEPS, items=20 * STEPS)
     if plain:
         found.replay = None
     return found
