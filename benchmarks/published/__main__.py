@@ -150,8 +150,8 @@ def main() -> None:
             nll = negative_log_likelihood(model, x, protocol.evaluated)
             error = float(nll.std() / len(nll) ** 0.5)
             lines.append(
-                f"| {given.protocol} | {name} | {seed} | {epochs} of {protocol.epochs} | {nll.mean():.2f} ± {error:.2f} | "
-                f"{protocol.published} | {seconds:.0f} |"
+                f"| {given.protocol} | {name} | {seed} | {epochs} of {protocol.epochs} | "
+                f"{nll.mean():.2f} ± {error:.2f} | {protocol.published} | {seconds:.0f} |"
             )
             print(lines[-1], flush=True)
     if given.out:
