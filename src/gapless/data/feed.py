@@ -1,5 +1,6 @@
 """Feeding: batches of model units straight from memory, in an order that is a function of (seed, epoch)."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import closing
 from itertools import islice
@@ -49,7 +50,11 @@ class Feed:
         self.items, self.scaling, self.device = items, scaling, torch.device(device)
         self.mapped = is_mapped(items.values)
         self._scaled = more_than_float32(items.values.dtype)
-        self._rows = None if self.mapped else torch.from_numpy(_resident(items, scaling)).to(self.device)
+        self._rows = self._index = None
+        if not self.mapped and self.device.type == "cpu" and _is_shared(items.values):
+            self._rows, self._index = _shared(np.asarray(items.values)), torch.from_numpy(items.index)
+        elif not self.mapped:
+            self._rows = torch.from_numpy(_resident(items, scaling)).to(self.device)
         self._shift, self._scale = (
             torch.tensor(v, dtype=torch.float32, device=self.device) for v in (scaling.shift, scaling.scale)
         )
@@ -74,7 +79,8 @@ class Feed:
         """
 
         if self._rows is not None:
-            return self._in_model_units(self._rows.index_select(0, positions.to(self.device)))
+            chosen = positions.to(self.device) if self._index is None else self._index[positions]
+            return self._in_model_units(self._rows.index_select(0, chosen))
         return self._in_model_units(self._taken(positions).to(self.device))
 
     def _taken(self, positions: "torch.Tensor") -> "torch.Tensor":
@@ -230,6 +236,21 @@ def _refuse_batches(size: int, start: int) -> None:
 def _narrow(rows: np.ndarray) -> np.ndarray:
     """Rows as torch can take them, without changing a value."""
     return np.ascontiguousarray(rows, dtype=_RESIDENT.get(f"{rows.dtype.kind}{rows.dtype.itemsize}", np.float32))
+
+
+def _is_shared(values: Any) -> bool:
+    """Whether torch can use the array as it is, so that it is held once for all its parts."""
+    dtype = values.dtype
+    kept = dtype == np.dtype(_RESIDENT.get(f"{dtype.kind}{dtype.itemsize}", np.float32))
+    return kept and isinstance(values, np.ndarray) and values.flags.c_contiguous and not more_than_float32(dtype)
+
+
+def _shared(values: np.ndarray) -> "torch.Tensor":
+    import torch
+
+    with warnings.catch_warnings():  # that an array cannot be written to: nobody does
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(values)
 
 
 def _resident(items: Items, scaling: Scaling) -> np.ndarray:
