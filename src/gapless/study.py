@@ -1,7 +1,7 @@
 """Train one recipe, or AE, KL-only and VAE side by side on the same networks, seed and budget."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -150,6 +150,7 @@ class _Work:
 
     def trained(self, saving: Saving, folder: Path | None) -> Run:
         data, settings = self.data, self.settings
+        check_suited(data, self.recipe)
         check_support(data)
         model, objective = self._built()
         feed, held_out = (Feed(items, data.scaling, device=_device(settings)) for items in (data.train, data.held_out))
@@ -178,6 +179,7 @@ class _Work:
             activation=settings.activation,
             options=settings.options(),
             context=self._classes(),
+            known=_known(data),
             seed=settings.seed,
         )
         if settings.patience is not None and not objective.comparable:
@@ -212,13 +214,31 @@ class _Work:
         return (Watch(model, held_out, folder and folder / WATCH),) if self.watch else ()
 
 
+def check_suited(data: Dataset, recipe: str) -> None:
+    """Refuse data that was read for another likelihood than the recipe is about, unless that was asked for.
+
+    Raises:
+        UsageError: with the fix.
+    """
+    wanted = recipes.named_recipe(recipe).likelihood
+    if wanted not in (None, data.likelihood) and data.options.get("likelihood", "auto") == "auto":
+        raise UsageError(
+            f"the recipe {recipe!r} is about the likelihood {wanted}; the data was read for {data.likelihood}",
+            where=data.source,
+            fix=f"read it with likelihood={wanted!r}, or ask for another one when it is read",
+        )
+
+
 def check_support(data: Dataset) -> None:
     """Refuse a likelihood that gives the data no probability.
 
     Raises:
         UsageError: values outside the likelihood's support, with the fix.
     """
-    low, high = named(data.likelihood, likelihoods).support  # pyright: ignore[reportAttributeAccessIssue]
+    head: Any = named(data.likelihood, likelihoods)
+    low, high = head.support
+    scaling = "unit to map the values to [0, 1]" if high < math.inf else "none where the values are counts or classes"
+    fix = f"use --likelihood NormalWithOptimalScale, or --scaling {scaling}"
     for items, name in ((data.train, "training"), (data.held_out, "held-out")):
         smallest, largest = _range(items, data)
         if smallest < low - 1e-6 or largest > high + 1e-6:
@@ -226,14 +246,46 @@ def check_support(data: Dataset) -> None:
                 f"a {data.likelihood} likelihood explains values in [{low:g}, {high:g}]; "
                 f"the {name} items lie in [{smallest:g}, {largest:g}] (scaling: {data.scaling.name})",
                 where=data.source,
-                fix="use --likelihood NormalWithOptimalScale, or --scaling unit to map the values to [0, 1]",
+                fix=fix,
             )
+        broken = _broken(items, data) if head.whole else None
+        if broken is not None:
+            raise UsageError(
+                f"a {data.likelihood} likelihood explains whole numbers; "
+                f"the {name} items hold {broken:g} (scaling: {data.scaling.name})",
+                where=data.source,
+                fix=fix,
+            )
+
+
+def _broken(items: Items, data: Dataset) -> float | None:
+    """The first value in model units that is no whole number; what was not observed is not looked at."""
+    if data.inspection.integer and data.scaling.name == "none":
+        return None
+    for chunk in _chunks(items):
+        values = data.scaling(chunk)
+        broken = values[np.isfinite(values) & (values != np.round(values))]
+        if broken.size:
+            return float(broken[0])
+    return None
+
+
+def _chunks(items: Items) -> Iterator[np.ndarray]:
+    return (items.take(range(start, min(start + 4096, len(items)))) for start in range(0, len(items), 4096))
+
+
+def _known(data: Dataset) -> likelihoods.Known:
+    """What a likelihood may need to know of the data; of columns with scalings of their own nothing but the shape."""
+    (shift, *_), (scale, *others) = data.scaling.shift, data.scaling.scale
+    if others:
+        return likelihoods.Known(data.event_shape)
+    largest = (data.inspection.maximum - shift) / scale
+    return likelihoods.Known(data.event_shape, largest, 1 / scale if data.inspection.integer else None)
 
 
 def _range(items: Any, data: Dataset) -> tuple[float, float]:
     # Scaling is increasing in every feature: the ends of the raw values are scaled, not the values.
-    chunks = (items.take(range(start, min(start + 4096, len(items)))) for start in range(0, len(items), 4096))
-    ends = [rows for chunk in chunks for rows in (chunk.min(axis=0), chunk.max(axis=0))]
+    ends = [rows for chunk in _chunks(items) for rows in (chunk.min(axis=0), chunk.max(axis=0))]
     scaled = data.scaling(np.stack(ends))
     return float(scaled.min()), float(scaled.max())
 

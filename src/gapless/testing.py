@@ -10,6 +10,7 @@ from types import ModuleType
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
 from gapless.likelihoods import Likelihood
 from gapless.model import Model
@@ -83,25 +84,46 @@ def check_prior(prior: Prior) -> None:
 
 
 def check_likelihood(head: Likelihood, *, event_shape: tuple[int, ...] = (2, 3, 4), batch: int = 5) -> None:
-    """Shapes, finite densities and a gradient, a mean inside the support, and `offset` that means what it says."""
+    """Shapes, draws and mean inside the support, finite densities and a gradient, `offset` that means what it says."""
     parameters = _noise(batch, *head.parameter_shape(event_shape)).requires_grad_()
     p = head(parameters)
     _law(tuple(p.batch_shape) == (batch,), f"batch_shape is {tuple(p.batch_shape)}, wanted {(batch,)}")
     _law(tuple(p.event_shape) == event_shape, f"event_shape is {tuple(p.event_shape)}, wanted {event_shape}")
     low, high = head.support
-    _law(bool(((p.mean >= low) & (p.mean <= high)).all()), f"the mean leaves the support [{low}, {high}]")
-    x = p.sample(generator=torch.Generator().manual_seed(1))  # pyright: ignore[reportCallIssue]
-    density = p.log_prob(x)
-    _law(tuple(density.shape) == (batch,), f"log_prob has the shape {tuple(density.shape)}, wanted {(batch,)}")
-    _law(bool(torch.isfinite(density).all()), "the log-density of a draw is not finite")
-    gradient = torch.autograd.grad(density.sum(), parameters)[0]
-    _law(bool((gradient != 0).all()), "the log-density has no gradient in some of the parameters")
-    mean = 0.25 + 0.5 * torch.rand(event_shape, generator=torch.Generator().manual_seed(2))
+    draws = [p.sample(generator=torch.Generator().manual_seed(1)) for _ in range(2)]  # pyright: ignore[reportCallIssue]
+    _law(torch.equal(*draws), "the same generator gave different draws")
+    for name, values in (("mean", p.mean), ("draws", draws[0])):
+        _law(bool(((values >= low) & (values <= high)).all()), f"the {name} leave the support [{low}, {high}]")
+    _law(not head.whole or torch.equal(draws[0], draws[0].round()), "the draws are no whole numbers")
+    # A metric is greatest at its own draw, where its gradient is 0: it is looked at half way to elsewhere.
+    x = draws[0] if head.density else torch.lerp(draws[0], _inside(head.support, draws[0].shape), 0.5)
+    _check_scores(head, p, x, parameters)
+    mean = _inside(head.support, event_shape)
     started = head(head.offset(mean)[None]).mean[0]
+    _law(bool(torch.isfinite(started).all()), "the parameters `offset` gives have no finite mean")
     _law(
-        torch.allclose(started, mean, atol=1e-5),
+        not head.numeric or torch.allclose(started, mean, atol=1e-5),
         "the parameters `offset` gives do not have the mean they were asked for",
     )
+
+
+def _check_scores(head: Likelihood, p: Distribution, x: Tensor, parameters: Tensor) -> None:
+    shown, wanted = tuple(head.view(x).shape), (len(x), *head.view_shape(tuple(x.shape[1:])))
+    _law(shown == wanted, f"the view has the shape {shown}, wanted {wanted}")
+    for density in (p.log_prob(x), head.calibrate(p, x).log_prob(x)):
+        _law(tuple(density.shape) == (len(x),), f"log_prob has the shape {tuple(density.shape)}, wanted {(len(x),)}")
+        _law(bool(torch.isfinite(density).all()), "the log-density of a draw is not finite")
+    gradient = torch.autograd.grad(p.log_prob(x).sum(), parameters)[0]
+    _law(bool((gradient != 0).all()), "the log-density has no gradient in some of the parameters")
+
+
+def _inside(support: tuple[float, float], shape: tuple[int, ...]) -> Tensor:
+    """Values well inside a support, beyond 0 and 1 where it goes beyond."""
+    low, high = support
+    share = 0.25 + 0.5 * torch.rand(shape, generator=torch.Generator().manual_seed(2))
+    if math.isinf(low):
+        return 12 * (share - 0.5)
+    return low + share * (12 if math.isinf(high) else high - low)
 
 
 def check_objective(objective: Objective, model: Model, x: Tensor) -> None:

@@ -4,16 +4,37 @@ torch.distributions draws from the global generator only, has no point mass, and
 fused sum will do; what is here differs from it in nothing else, and is tested against it.
 """
 
-from gapless.distributions import bits, divergences, factorized, normals, points
+from gapless.distributions import (
+    bits,
+    categories,
+    counts,
+    divergences,
+    factorized,
+    normals,
+    perceptual,
+    pixels,
+    points,
+    reals,
+)
 from gapless.distributions.bits import *
+from gapless.distributions.categories import *
+from gapless.distributions.counts import *
 from gapless.distributions.divergences import *
 from gapless.distributions.factorized import *
 from gapless.distributions.normals import *
+from gapless.distributions.perceptual import *
+from gapless.distributions.pixels import *
 from gapless.distributions.points import *
+from gapless.distributions.reals import *
 
 __all__ = []
 __all__ += bits.__all__
+__all__ += categories.__all__
+__all__ += counts.__all__
 __all__ += divergences.__all__
 __all__ += factorized.__all__
 __all__ += normals.__all__
+__all__ += perceptual.__all__
+__all__ += pixels.__all__
 __all__ += points.__all__
+__all__ += reals.__all__

@@ -1,7 +1,7 @@
 """What a likelihood head is."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor
@@ -9,7 +9,21 @@ from torch.distributions import Distribution
 
 from gapless.parts import Part
 
-__all__ = ["Likelihood"]
+__all__ = ["Known", "Likelihood"]
+
+
+class Known(NamedTuple):
+    """What is known of the data when a likelihood is made for it, in model units.
+
+    Attributes:
+        event_shape: shape of one item.
+        largest: the largest value; None where it is not known.
+        step: distance of neighbouring values, where the raw values are whole numbers; None elsewhere.
+    """
+
+    event_shape: tuple[int, ...]
+    largest: float | None = None
+    step: float | None = None
 
 
 class Likelihood(Part, ABC):
@@ -23,12 +37,21 @@ class Likelihood(Part, ABC):
         parameters_per_value: numbers the decoder puts out for one value.
         whole: whether only whole numbers can be explained.
         missing: whether values that are not a number count as not observed.
+        numeric: whether values are quantities, which have a mean; False where they are names of classes.
+        density: whether `log_prob` is a log-density or log-probability; False for a metric in its place.
     """
 
-    support: ClassVar[tuple[float, float]] = (-float("inf"), float("inf"))
+    support: tuple[float, float] = (-float("inf"), float("inf"))
     parameters_per_value: ClassVar[int] = 1
-    whole: ClassVar[bool] = False
-    missing: ClassVar[bool] = False
+    whole: bool = False
+    missing: bool = False
+    numeric: ClassVar[bool] = True
+    density: ClassVar[bool] = True
+
+    @classmethod
+    def suited(cls, known: Known) -> "Likelihood":
+        """A fresh head for data of which this is known: one scale a feature, the number of classes or levels."""
+        return cls()
 
     def parameter_shape(self, event_shape: tuple[int, ...]) -> tuple[int, ...]:
         """What the decoder must put out for one example: (parameters_per_value, *event)."""
@@ -48,7 +71,10 @@ class Likelihood(Part, ABC):
 
     @abstractmethod
     def offset(self, mean: Float[Tensor, " *event"]) -> Float[Tensor, " parameters *event"]:
-        """The parameters under which p(x|z) has the data's mean: where training starts."""
+        """The parameters under which p(x|z) has the data's mean: where training starts.
+
+        Called once before training: a head may keep what it needs of the mean in a buffer.
+        """
 
     def calibrate(self, distribution: Distribution, x: Tensor) -> Distribution:
         """The distribution that x is scored by: the given one, unless the head takes something from x itself.

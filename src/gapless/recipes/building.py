@@ -13,12 +13,18 @@ from gapless.model import Model
 from gapless.objectives import Objective
 from gapless.parts import named
 from gapless.randomness import seed_of
-from gapless.recipes import basics, bounds, conditional, weights
+from gapless.recipes import basics, bounds, conditional, observations, weights
 from gapless.recipes.recipe import Recipe, Sizes
 
 __all__ = ["RECIPES", "build", "named_recipe", "resolve_network"]
 
-RECIPES: dict[str, Recipe] = {**basics.RECIPES, **bounds.RECIPES, **conditional.RECIPES, **weights.RECIPES}
+RECIPES: dict[str, Recipe] = {
+    **basics.RECIPES,
+    **bounds.RECIPES,
+    **conditional.RECIPES,
+    **observations.RECIPES,
+    **weights.RECIPES,
+}
 
 
 def named_recipe(name: str) -> Recipe:
@@ -44,6 +50,7 @@ def build(
     activation: str = "relu",
     options: Mapping[str, Any] | None = None,
     context: int = 0,
+    known: likelihoods.Known | None = None,
     seed: int = 0,
 ) -> tuple[Model, Objective]:
     """A fresh model and its objective.
@@ -62,6 +69,7 @@ def build(
         activation: one of the activations of `networks`.
         options: the recipe's options, for example {"beta": 4.0}; the names of `Recipe.accepted`.
         context: numbers given beside each item (its class), for a conditional model.
+        known: what is known of the data beyond its shape, for likelihoods that need it.
         seed: seed of the initial weights.
 
     Raises:
@@ -73,7 +81,7 @@ def build(
         raise UsageError(f"a model needs at least 1 latent feature; got {latent}")
     sizes_of, given = Sizes(latent, event), _checked(name, recipe, options or {})
     posterior, prior = (_seeded_part(recipe, box, sizes_of, given, seed) for box in ("posterior", "prior"))
-    head = _likelihood(likelihood)
+    head = _likelihood(likelihood, known or likelihoods.Known(event))
     codes, values, shown = posterior.parameter_shape(latent), head.parameter_shape(event), head.view_shape(event)
     encoder, decoder = _networks(recipe.network if network == "auto" and recipe.network else network, event)
     widths = {"hidden": tuple(hidden), "channels": tuple(channels), "activation": activation}
@@ -137,9 +145,8 @@ def _quiet(decoder: networks.Network) -> networks.Network:
     return decoder
 
 
-def _likelihood(name: str) -> likelihoods.Likelihood:
-    part = named(name, likelihoods)
-    return part()  # pyright: ignore[reportReturnType]
+def _likelihood(name: str, known: likelihoods.Known) -> likelihoods.Likelihood:
+    return named(name, likelihoods).suited(known)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _checked(name: str, recipe: Recipe, options: Mapping[str, Any]) -> Mapping[str, Any]:
