@@ -1,22 +1,33 @@
 import math
 
+import numpy as np
 import pytest
 import torch
-from scipy import integrate
+from scipy import integrate, stats
 
-from gapless import likelihoods
+import cases.likelihoods
+import gapless
+from gapless import distributions, likelihoods, recipes, study
 from gapless.errors import UsageError
+from gapless.settings import Settings
 
 
 @pytest.mark.parametrize(
     "head",
-    [likelihoods.Normal(0.2), likelihoods.NormalWithLearnedScale(), likelihoods.NormalWithOptimalScale()],
+    [
+        likelihoods.Normal(0.2),
+        likelihoods.NormalWithLearnedScale(),
+        likelihoods.NormalWithOptimalScale(),
+        likelihoods.Laplace(0.2),
+        likelihoods.LaplaceWithLearnedScale(),
+    ],
     ids=lambda h: type(h).__name__,
 )
 def test_densities_integrate_to_one(head, ledger):
     p = head.double().eval()(torch.tensor([[[0.4]]], dtype=torch.float64))
+    ends = -40, 40  # exp(-40) is nothing
     total, _ = integrate.quad(
-        lambda x: p.log_prob(torch.tensor([[x]], dtype=torch.float64)).exp().item(), -14, 14, points=[0.4]
+        lambda x: p.log_prob(torch.tensor([[x]], dtype=torch.float64)).exp().item(), *ends, points=[-5, 0.4, 5]
     )
     ledger(
         type(head).__name__, "integral of the density", oracle="scipy.integrate.quad", truth=1, measured=total,
@@ -32,8 +43,9 @@ def test_bernoulli_probabilities_sum_to_one():
 
 def test_a_fixed_scale_must_be_positive():
     for scale in (0.0, -1.0, math.nan):
-        with pytest.raises(UsageError, match="scale above 0"):
-            likelihoods.Normal(scale)
+        for head in (likelihoods.Normal, likelihoods.Laplace):
+            with pytest.raises(UsageError, match="scale above 0"):
+                head(scale)
 
 
 def test_a_learned_scale_is_learned_to_the_spread_of_the_errors():
@@ -97,3 +109,226 @@ def test_the_bernoulli_offset_of_constant_pixels_is_finite():
     offset = likelihoods.Bernoulli().offset(torch.tensor([0.0, 0.5, 1.0]))
     assert torch.isfinite(offset).all()
     assert offset[0, 1] == 0
+
+
+def test_laplace_equals_scipy():
+    loc, scale = torch.tensor([[0.25, -2.0]]).double(), torch.tensor([0.5, 2.0]).double()
+    q, theirs = distributions.Laplace(loc, scale), stats.laplace(loc.numpy(), scale.numpy())
+    for x in (-7.0, 0.25, 2.5):
+        ours = q.log_prob_per_feature(torch.full((1, 2), x).double()).numpy()
+        assert np.allclose(ours, theirs.logpdf(x), atol=1e-12)
+    assert np.allclose(q.variance.numpy(), theirs.var(), atol=1e-12)
+    assert np.allclose(q.entropy().numpy(), theirs.entropy().sum(-1), atol=1e-12)
+    expected = theirs.logpdf(1.0).sum(-1)
+    assert np.allclose(q.log_prob(torch.ones(1, 2).double()).numpy(), expected, atol=1e-12)
+
+
+def test_a_learned_laplace_scale_is_learned_to_the_mean_absolute_error():
+    head = likelihoods.LaplaceWithLearnedScale((2,))
+    x = torch.randn(4000, 2) * torch.tensor([0.5, 3.0])
+    optimizer = torch.optim.Adam(head.parameters(), lr=0.05)
+    for _ in range(400):
+        optimizer.zero_grad()
+        (-head(torch.zeros(4000, 1, 2)).log_prob(x).mean()).backward()
+        optimizer.step()
+    assert torch.allclose(head(torch.zeros(1, 1, 2)).scale, x.abs().mean(0), rtol=1e-2)
+
+
+# Draws and density belong together: the score of a draw has mean 0, E[d log p(x) / d parameter] = 0.
+
+SCORED = {
+    "Laplace": (lambda a, b: distributions.Laplace(a, b.exp()), 2),
+    "ContinuousBernoulli": (lambda a: distributions.ContinuousBernoulli(3 * a), 1),
+    "Categorical": (lambda a: distributions.Categorical(a.reshape(1, 4, 2)), 1),
+    "DiscretisedLogistic": (lambda a, b: distributions.DiscretisedLogistic(a.sigmoid(), (b - 2).exp(), levels=9), 2),
+    "DiscretisedLogisticMixture": (
+        lambda a, b, c: distributions.DiscretisedLogisticMixture(
+            *(v.reshape(1, 4, 2) for v in (a, b.sigmoid(), (c - 2).exp())), levels=9
+        ),
+        3,
+    ),
+    "Poisson": (lambda a: distributions.Poisson(2 * a), 1),
+    "NegativeBinomial": (lambda a, b: distributions.NegativeBinomial(2 * a, b), 2),
+    "ZeroInflatedNegativeBinomial": (lambda a, b, c: distributions.ZeroInflatedNegativeBinomial(2 * a, b, c), 3),
+}
+
+
+@pytest.mark.parametrize("name", SCORED)
+def test_the_score_of_a_draw_has_mean_zero(name, ledger):
+    make, count = SCORED[name]
+    draws = 50_000
+    parameters = [torch.randn(1, 8, dtype=torch.float64) for _ in range(count)]
+    x = make(*parameters).sample((draws,), generator=torch.Generator().manual_seed(1))
+    each = [p.expand(draws, -1).clone().requires_grad_() for p in parameters]
+    scored = torch.func.vmap(torch.func.grad(lambda p, v: make(*p.split(1)).log_prob(v).sum()))
+    scores = scored(torch.cat([p[:, None] for p in each], 1).detach(), x)
+    error = scores.std(0) / math.sqrt(draws)
+    worst = (scores.mean(0).abs() / error.clamp_min(1e-12)).max()
+    ledger(
+        name, "mean score of 50,000 draws, standard errors, worst parameter", oracle="0 in expectation", truth=0,
+        measured=worst, tolerance=4.5, why="4.5 standard errors, up to 24 parameters",
+    )  # fmt: skip
+
+
+# One density: what is trained is what is evaluated.
+
+
+@pytest.mark.parametrize("name", set(cases.likelihoods.CASES) - {"NormalWithOptimalScale"})
+def test_training_and_evaluation_have_one_density(name):
+    head, event = cases.likelihoods.CASES[name](), (2, 3, 4)
+    head.offset(torch.rand(event) + 0.1)
+    parameters = torch.randn(6, *head.parameter_shape(event))
+    x = head(parameters).sample(generator=torch.Generator().manual_seed(3))
+    scores = [head.train(mode).calibrate(head(parameters), x).log_prob(x) for mode in (True, False)]
+    assert torch.equal(*scores)
+
+
+def test_a_mean_is_not_squeezed_into_the_unit_interval_unless_the_data_is():
+    for name, make in cases.likelihoods.CASES.items():
+        head = make()
+        raw = torch.full((1, *head.parameter_shape((2, 3, 4))), 9.0)
+        means = torch.cat([head(sign * raw).mean for sign in (-1, 1)])
+        low, high = head.support
+        unit = (low, high) == (0.0, 1.0)
+        assert unit or name in ("Categorical", "Poisson", "ZeroInflatedNegativeBinomial") or means.max() >= 9
+        assert not unit or (means.min() >= 0 and means.max() <= 1)
+        assert low == 0 or means.min() <= -9
+
+
+# What a likelihood cannot explain is refused by name.
+
+SMALL = Settings(latent=2, epochs=1, hidden=(8,))
+COUNTS = np.random.default_rng(0).poisson(3.0, (60, 4))
+WRONG = {
+    "Bernoulli": COUNTS / 1.0, "ContinuousBernoulli": COUNTS + 0.5, "DiscretisedLogistic": COUNTS - 0.25,
+    "DiscretisedLogisticMixture": -0.5 - COUNTS, "MSSSIM": COUNTS.reshape(60, 1, 2, 2) * 1.0,
+    "Poisson": COUNTS - 1.0, "NegativeBinomial": COUNTS + 0.5, "ZeroInflatedNegativeBinomial": COUNTS / 3,
+    "Categorical": COUNTS / 2,
+}  # fmt: skip
+
+
+def test_every_likelihood_with_a_support_has_a_wrong_value():
+    bounded = {n for n, make in cases.likelihoods.CASES.items() if make().support != (-math.inf, math.inf)}
+    assert bounded == set(WRONG)
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_values_outside_the_support_are_refused_by_name(name):
+    data = gapless.read(WRONG[name], likelihood=name, scaling="none")
+    with pytest.raises(UsageError, match=rf"a {name} likelihood explains (.|\n)*fix: (.|\n)*--scaling (unit|none)"):
+        study.train(data, settings=SMALL)
+
+
+def test_the_message_names_what_arrived():
+    data = gapless.read(WRONG["NegativeBinomial"], likelihood="NegativeBinomial", scaling="none")
+    with pytest.raises(UsageError, match=r"explains whole numbers; the training items hold \d+\.5 \(scaling: none\)"):
+        study.check_support(data)
+    data = gapless.read(COUNTS.astype(np.uint8).reshape(60, 1, 2, 2), likelihood="Bernoulli", scaling="none")
+    with pytest.raises(UsageError, match=r"values in \[0, 1\]; the training items lie in \[0, \d+\]"):
+        study.check_support(data)
+
+
+def test_a_broken_value_is_found_wherever_it_lies():
+    counts = np.vstack([np.ones((5000, 2)), np.full((1, 2), 0.5)])
+    for held_out in ((counts, np.ones((10, 2))), (np.ones((10, 2)), counts)):
+        data = gapless.read(np.vstack(held_out), likelihood="Poisson", scaling="none")
+        with pytest.raises(UsageError, match=r"items hold 0\.5"):
+            study.check_support(data)
+
+
+def test_whole_numbers_are_accepted_in_floating_point():
+    study.check_support(gapless.read(COUNTS.astype(np.float32), likelihood="Poisson", scaling="none"))
+
+
+# Recipes about a likelihood.
+
+ABOUT = {name: r.likelihood for name, r in recipes.RECIPES.items() if r.likelihood and r.likelihood in WRONG}
+
+
+def test_a_recipe_refuses_data_that_was_read_for_another_likelihood():
+    data = gapless.read(COUNTS)
+    with pytest.raises(UsageError, match=r"'scvi' is about the likelihood ZeroInflated(.|\n)*likelihood='ZeroInflated"):
+        study.train(data, recipe="scvi", settings=SMALL)
+    asked = gapless.read(COUNTS, likelihood="Poisson", scaling="none")
+    study.train(asked, recipe="scvi", settings=SMALL)  # it was asked for
+
+
+@pytest.mark.parametrize("name", ABOUT)
+def test_recipes_train_on_what_they_are_about(name, tmp_path):
+    head = ABOUT[name]
+    values = COUNTS.reshape(60, 1, 2, 2) if head == "MSSSIM" else COUNTS
+    whole = getattr(likelihoods, head).whole
+    data = gapless.read(values, likelihood=head, scaling="none" if whole else "unit")
+    run = study.train(data, recipe=name, settings=SMALL, folder=tmp_path / "run")
+    assert type(run.model.likelihood).__name__ == head
+    assert math.isfinite(run.held_out["elbo"])
+    again = gapless.load(tmp_path / "run")
+    z = torch.randn(3, 2)
+    assert torch.equal(again.decode(z).mean, run.model.decode(z).mean)
+
+
+def test_heads_are_made_for_the_data():
+    def built(head, **known):
+        known = likelihoods.Known((4,), **known)
+        return recipes.build("vae", (4,), likelihood=head, known=known)[0].likelihood
+
+    assert built("Categorical", largest=6.0).classes == 7
+    assert built("Categorical", largest=0.0).classes == 2
+    assert built("DiscretisedLogistic", step=1 / 16).levels == 17
+    assert built("DiscretisedLogisticMixture", step=1 / 255).levels == 256
+    assert built("DiscretisedLogistic").levels == 256
+    assert built("NegativeBinomial").log_inverse_dispersion.shape == (4,)
+    assert built("ZeroInflatedNegativeBinomial").log_inverse_dispersion.shape == (4,)
+    data = gapless.read("digits", likelihood="DiscretisedLogistic")
+    model, _ = study._Work(data, "vae", SMALL, (), False)._built()
+    assert model.likelihood.levels == 17
+    data = gapless.read(COUNTS, likelihood="Categorical", scaling="none")
+    model, _ = study._Work(data, "vae", SMALL, (), False)._built()
+    assert model.likelihood.classes == COUNTS.max() + 1
+
+
+# Categories.
+
+
+def test_categories_equal_torch(ledger):
+    logits = torch.randn(3, 5, 2, 4, dtype=torch.float64)
+    q, theirs = (
+        distributions.Categorical(logits, event_dims=2),
+        torch.distributions.Categorical(logits=logits.movedim(1, -1)),
+    )
+    x = torch.randint(5, (6, 3, 2, 4))
+    worst = (q.log_prob(x.double()) - theirs.log_prob(x).sum((-1, -2))).abs().max()
+    ledger(
+        "Categorical", "log-probability, worst of 18", oracle="torch.distributions", truth=0, measured=worst,
+        tolerance=1e-12, why="float64",
+    )  # fmt: skip
+    assert torch.allclose(q.entropy(), theirs.entropy().sum((-1, -2)))
+    assert torch.equal(q.mode, logits.argmax(1).double())
+    numbers = torch.arange(5).double()
+    assert torch.allclose(q.mean, (theirs.probs * numbers).sum(-1))
+    assert torch.allclose(q.variance, (theirs.probs * numbers**2).sum(-1) - q.mean**2)
+
+
+def test_categories_start_equally_likely_and_are_shown_one_hot():
+    head = likelihoods.Categorical(3)
+    started = head(head.offset(torch.rand(2, 4))[None])
+    assert torch.allclose(started.probabilities, torch.full((1, 3, 2, 4), 1 / 3))
+    shown = head.view(torch.tensor([[0.0, 2.0], [1.0, 1.0]]))
+    assert torch.equal(shown, torch.tensor([[1.0, 0, 0, 0, 0, 1], [0, 1, 0, 0, 1, 0]]))
+    image = torch.randint(3, (5, 2, 4, 4)).float()
+    codes = head.view(image).unflatten(1, (2, 3))
+    assert torch.equal(codes.argmax(2).float(), image)
+    seen = head.seen(torch.tensor([[True, False]]))
+    assert torch.equal(seen, torch.tensor([[True] * 3 + [False] * 3]))
+
+
+def test_impossible_arguments_are_refused():
+    for make, match in (
+        (lambda: likelihoods.Categorical(1), "at least 2 classes"),
+        (lambda: likelihoods.DiscretisedLogistic(1), "levels is a whole number of at least 2"),
+        (lambda: likelihoods.DiscretisedLogisticMixture(0), "components is a whole number of at least 1"),
+        (lambda: likelihoods.MSSSIM(0.0), "weight above 0"),
+        (lambda: likelihoods.MSSSIM().parameter_shape((7,)), "compares images"),
+    ):
+        with pytest.raises(UsageError, match=match):
+            make()

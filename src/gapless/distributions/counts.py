@@ -88,7 +88,7 @@ class NegativeBinomial(_Counts):
     """Independent counts of a Poisson whose rate is Gamma distributed: mean m, variance `m + m^2 / r`.
 
     `p(x) = G(x + r) / (G(r) x!) (r / (r + m))^r (m / (r + m))^x`, the counts of Lopez et al. (2018); in logarithms
-    with `softplus`, so that a Poisson is reached, not missed, as r grows.
+    with `logsigmoid`, so that a Poisson is reached, not missed, as r grows.
 
     Args:
         log_rate: log m, shape (*batch, *event).
@@ -118,11 +118,11 @@ class NegativeBinomial(_Counts):
         """Log-probability of each feature in nats, shape (*samples, *batch, *event)."""
         log_r, log_m = self.log_inverse_dispersion, self.log_rate
         rising = _log_rising(value, log_r) - torch.lgamma(value + 1)
-        return rising + value * (log_r - functional.softplus(log_r - log_m)) + self.log_prob_of_zero()
+        return rising + value * (log_r + functional.logsigmoid(log_m - log_r)) + self.log_prob_of_zero()
 
     def log_prob_of_zero(self) -> Tensor:
         """log P(0) of each feature, `-r log(1 + m / r)`, shape (*batch, *event)."""
-        return -self.log_inverse_dispersion.exp() * functional.softplus(self.log_rate - self.log_inverse_dispersion)
+        return self.log_inverse_dispersion.exp() * functional.logsigmoid(self.log_inverse_dispersion - self.log_rate)
 
     def _drawn(self, shape: Sequence[int], generator: torch.Generator | None) -> Tensor:
         r = self.log_inverse_dispersion.exp().expand_as(self.log_rate)
