@@ -249,6 +249,34 @@ def test_the_dispersion_is_learned_to_that_of_the_data():
     assert ((found - torch.from_numpy(np.log(r))).abs() <= 4 * errors).all()
 
 
+@pytest.mark.parametrize("library", [False, True])
+def test_the_dispersion_starts_at_that_of_the_moments(library):
+    rng, r = np.random.default_rng(3), np.array([0.5, 2.0, 8.0])
+    mean = np.array([4.0, 9.0, 30.0])
+    sizes = np.exp(rng.normal(0, 0.5, (50_000, 1))) if library else np.ones((50_000, 1))
+    x = torch.from_numpy(rng.negative_binomial(r, r / (r + sizes * mean))).float()
+    for shape in ((3,), ()):
+        for kind in (likelihoods.NegativeBinomial, likelihoods.ZeroInflatedNegativeBinomial):
+            head = kind(shape, library=library)
+            head.start(x)
+            found = head.log_inverse_dispersion.detach().exp().numpy()
+            # The totals say something of the counts themselves; without them a moment of 50,000 is right to some %.
+            if shape and not library:
+                assert np.allclose(found, r, rtol=0.1)
+            assert (found > 0.4).all()
+            assert (found < 40).all()
+    poisson = torch.poisson(torch.full((5000, 3), 4.0))
+    head = likelihoods.NegativeBinomial((3,))
+    head.start(poisson)
+    assert head.log_inverse_dispersion.exp().min() > 20  # none to be seen
+    head.start(torch.zeros(5, 3))
+    assert torch.isfinite(head.log_inverse_dispersion).all()
+    missing = x.masked_fill(torch.rand(x.shape) < 0.3, math.nan)
+    head.start(missing)
+    if not library:
+        assert np.allclose(head.log_inverse_dispersion.detach().exp().numpy(), r, rtol=0.15)
+
+
 # Cells.
 
 

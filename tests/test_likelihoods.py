@@ -1,3 +1,4 @@
+import copy
 import math
 
 import numpy as np
@@ -9,7 +10,9 @@ import cases.likelihoods
 import gapless
 from gapless import distributions, likelihoods, recipes, study
 from gapless.errors import UsageError
+from gapless.randomness import generator
 from gapless.settings import Settings
+from gapless.training.execution import arranged
 
 
 @pytest.mark.parametrize(
@@ -332,3 +335,18 @@ def test_impossible_arguments_are_refused():
     ):
         with pytest.raises(UsageError, match=match):
             make()
+
+
+@pytest.mark.parametrize("name", set(cases.likelihoods.CASES) - {"Normal", "Laplace"})
+def test_accumulation_has_the_gradients_of_the_whole_batch(name):
+    known = likelihoods.Known((1, 4, 4), 3.0)
+    model, objective = recipes.build("vae", (1, 4, 4), latent=2, likelihood=name, hidden=(8,), known=known)
+    x = torch.randint(0, 4, (9, 1, 4, 4)).double() / (1 if model.likelihood.whole else 3)
+    model.double().center(x.mean(0))
+    other = copy.deepcopy(model)
+    terms = arranged(model, objective, Settings(accumulate=3))(x, 9, 0)
+    expected = objective(other, x, generator=generator(0, "noise", 0))
+    terms.loss.backward(), expected.loss.backward()
+    assert torch.allclose(terms.loss, expected.loss, rtol=1e-12)
+    for mine, theirs in zip(model.parameters(), other.parameters(), strict=True):
+        assert torch.allclose(mine.grad, theirs.grad, rtol=1e-9, atol=1e-12)

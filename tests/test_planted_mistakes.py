@@ -16,6 +16,8 @@ TRICK = "tests/test_distributions.py"
 MODEL = "tests/test_model_and_objectives.py"
 PARTS = "tests/test_parts.py"
 HEADS = "tests/test_likelihoods.py"
+COUNTS = "tests/test_count_likelihoods.py"
+PIXELS = "tests/test_pixel_likelihoods.py"
 TRAIN = "tests/test_training.py"
 RESUME = "tests/test_resume.py"
 
@@ -269,6 +271,102 @@ MISTAKES = {
         "self.scale.double().square().mean(0)",
         "self.scale.double().mean(0)",
         TRAIN,
+    ),
+    "11: a library size that is the item's own in training alone": (
+        "likelihoods/counts.py",
+        "if not self.library:\n            return distribution",
+        "if not (self.library and self.training):\n            return distribution",
+        COUNTS,
+    ),
+    "11: counts without the logarithm of their factorial": (
+        "distributions/counts.py",
+        "rising = _log_rising(value, log_r) - torch.lgamma(value + 1)",
+        "rising = _log_rising(value, log_r)",
+        COUNTS,
+    ),
+    "11: a continuous Bernoulli without its constant": (
+        "distributions/pixels.py",
+        "(value - 0.5) * self.logits - _log_sinhc(0.5 * self.logits)",
+        "(value - 0.5) * self.logits",
+        PIXELS,
+    ),
+    "15: a sigmoid under a normal": (
+        "likelihoods/normals.py",
+        "    loc = parameters[:, 0]\n",
+        "    loc = torch.sigmoid(parameters[:, 0])\n",
+        HEADS,
+    ),
+    "15: a sigmoid under a Laplace": (
+        "likelihoods/reals.py",
+        "    loc = parameters[:, 0]\n",
+        "    loc = torch.sigmoid(parameters[:, 0])\n",
+        PARTS,
+    ),
+    "16: values above the support accepted in silence": (
+        "study.py",
+        "if smallest < low - 1e-6 or largest > high + 1e-6:",
+        "if smallest < low - 1e-6:",
+        HEADS,
+    ),
+    "16: fractions accepted as counts": (
+        "study.py",
+        "broken = _broken(items, data) if head.whole else None",
+        "broken = None",
+        HEADS,
+    ),
+    "the continuous Bernoulli's series with a flipped sign": (
+        "distributions/pixels.py",
+        "_SERIES = (1 / 6, -1 / 180,",
+        "_SERIES = (1 / 6, 1 / 180,",
+        PIXELS,
+    ),
+    "a discretised logistic with a lost tail": (
+        "distributions/pixels.py",
+        "torch.where(value < half, below,",
+        "torch.where(value < -half, below,",
+        PIXELS,
+    ),
+    "a mixture of logistics with weights that do not sum to 1": (
+        "distributions/pixels.py",
+        "logits.log_softmax(self.axis), loc, scale, levels",
+        "logits, loc, scale, levels",
+        PIXELS,
+    ),
+    "a library size that is forgotten by the dispersion's scale": (
+        "likelihoods/counts.py",
+        "factor = (total / self._expected(distribution, x)).log()",
+        "factor = total.log()",
+        COUNTS,
+    ),
+    "further zeros that leave the other counts as likely": (
+        "distributions/counts.py",
+        "kept + self.counts.log_prob_per_feature(value))",
+        "self.counts.log_prob_per_feature(value))",
+        COUNTS,
+    ),
+    "negative binomial draws with a dispersion for its inverse": (
+        "distributions/counts.py",
+        "((self.log_rate.exp() / r), r)",
+        "((self.log_rate.exp() * r), 1 / r)",
+        HEADS,
+    ),
+    "Stirling's series with a flipped sign": (
+        "distributions/counts.py",
+        "_stirling(x + large) - _stirling(large)",
+        "_stirling(x + large) + _stirling(large)",
+        COUNTS,
+    ),
+    "luminance compared at every scale": (
+        "distributions/perceptual.py",
+        "luminance * contrast if last else contrast",
+        "luminance * contrast",
+        PIXELS,
+    ),
+    "categories softmaxed over the features": (
+        "distributions/categories.py",
+        "logits.log_softmax(self.axis)",
+        "logits.log_softmax(-1)",
+        HEADS,
     ),
     **{f"audit: {name}": mistake for name, mistake in planted_in_the_audit.MISTAKES.items()},
 }

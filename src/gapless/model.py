@@ -177,6 +177,7 @@ class Model(nn.Module):
         """Let the parts that begin at the data look at some training items, shape (items, *event); once, at first."""
         self.posterior.start(self.encoded(x))
         self.prior.start(x)
+        self.likelihood.start(x)
 
     def describe(self) -> dict[str, Any]:
         """The parts as plain data, fit for JSON; `from_description` makes the model of it."""

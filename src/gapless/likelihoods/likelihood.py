@@ -76,6 +76,9 @@ class Likelihood(Part, ABC):
         Called once before training: a head may keep what it needs of the mean in a buffer.
         """
 
+    def start(self, x: Float[Tensor, " items *event"]) -> None:
+        """Begin at some training items in model units; called once, after `offset`, before training."""
+
     def calibrate(self, distribution: Distribution, x: Tensor) -> Distribution:
         """The distribution that x is scored by: the given one, unless the head takes something from x itself.
 
