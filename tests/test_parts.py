@@ -9,7 +9,7 @@ import cases.objectives
 import cases.posteriors
 import cases.priors
 import cases.regularizers
-from gapless import likelihoods, networks, objectives, posteriors, priors, regularizers, testing
+from gapless import likelihoods, networks, objectives, posteriors, priors, recipes, regularizers, testing
 from gapless.errors import UsageError
 from gapless.parts import Part, build, concrete, describe
 
@@ -65,6 +65,13 @@ def test_likelihoods_obey_the_laws(name):
 @pytest.mark.parametrize("name", CASES[objectives])
 def test_objectives_obey_the_laws(name, small_model):
     testing.check_objective(CASES[objectives][name](), small_model, torch.rand(5, *small_model.event_shape))
+
+
+@pytest.mark.parametrize("name", CASES[regularizers])
+def test_regularizers_obey_the_laws(name):
+    event = (1, 4, 4)
+    model, _ = recipes.build(cases.regularizers.MODELS.get(name, "vae"), event, latent=4, hidden=(16,), seed=1)
+    testing.check_regularizer(CASES[regularizers][name](), model, torch.rand(6, *event))
 
 
 @pytest.mark.parametrize("size", [(1, 1, 1), (1, 2, 3), (3, 7, 5), (1, 28, 28), (4, 33, 16), (2, 1, 9)])

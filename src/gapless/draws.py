@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution
 
+from gapless import processes
 from gapless.distributions import divergence
 from gapless.model import Model
 from gapless.ownership import frozen, log_prob_of
@@ -56,6 +57,10 @@ class Draws:
             constant_posterior: no gradient through the parameters of the density log q(z|x), only through z.
         """
         return self.log_likelihood + self._log_prior() - self._log_posterior(constant_posterior)
+
+    def whole(self, rows: Tensor, *, axis: int = 0) -> Tensor:
+        """All rows of the batch, from the rows of x or of what was decoded: a process of a job has its own alone."""
+        return processes.gather(rows, self.z.shape[1], axis=axis) if self.model.shared else rows
 
     def at(self, z: Tensor, *, constant: bool = False) -> "Draws":
         """The same batch and posterior with other codes of shape (samples, batch, latent)."""

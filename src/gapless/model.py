@@ -55,6 +55,8 @@ class Model(nn.Module):
     offset: Tensor
     shift: Tensor
     spread: Tensor
+    shared: bool = False
+    """Whether several processes share a batch now: x and what is decoded are this one's rows, codes are all rows."""
 
     def __init__(
         self,

@@ -190,7 +190,7 @@ def mean(values: Tensor) -> Tensor:
 
 
 def gather(rows: Tensor, items: int, *, axis: int = 0) -> Tensor:
-    """All rows of a batch, from the rows of this process; differentiable.
+    """All rows of a batch, from the rows of this process; differentiable, twice where a penalty is of a gradient.
 
     Every process goes on with the same numbers and so has the whole gradient of what follows. Gradients of parameters
     are averaged over the processes at the end, hence the factor: a mean of shares times their number is their sum.
@@ -216,7 +216,7 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        return _own(gradients[0], ctx.axis) * size(), None, None
+        return scatter(gradients[0], axis=ctx.axis) * size(), None, None
 
 
 class _Scatter(torch.autograd.Function):
@@ -227,7 +227,7 @@ class _Scatter(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        return _whole(gradients[0], ctx.items, ctx.axis) / size(), None
+        return gather(gradients[0], ctx.items, axis=ctx.axis) / size(), None
 
 
 def _own(values: Tensor, axis: int) -> Tensor:

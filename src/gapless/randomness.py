@@ -1,9 +1,12 @@
 """Generators whose state is a function of counters alone: (seed, stream, counter, ...), never of what ran before."""
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import torch
+from torch import Tensor
 
-__all__ = ["generator", "seed_of"]
+__all__ = ["generator", "noise", "seed_of"]
 
 # One number a use, so that two uses of one seed never share a stream.
 STREAMS = {
@@ -27,3 +30,14 @@ def seed_of(seed: int, stream: str, *counters: int) -> int:
 def generator(seed: int, stream: str, *counters: int) -> torch.Generator:
     """A CPU generator seeded by `seed_of`; the same counters give the same numbers in any process."""
     return torch.Generator().manual_seed(seed_of(seed, stream, *counters))
+
+
+def noise(
+    draw: Callable[..., Tensor], shape: Sequence[int], *, like: Tensor, generator: torch.Generator | None
+) -> Tensor:
+    """Noise of `draw`, torch.rand or torch.randn, on the device and in the precision of `like`.
+
+    A CPU generator serves every device, so that the same seed gives the same noise everywhere.
+    """
+    device = generator.device if generator is not None else like.device
+    return draw(tuple(shape), generator=generator, device=device, dtype=like.dtype).to(like.device)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from gapless.draws import draw
 from gapless.likelihoods import Likelihood
 from gapless.model import Model
 from gapless.networks import Network
@@ -20,6 +21,7 @@ from gapless.objectives import Objective
 from gapless.parts import Part, build, describe
 from gapless.posteriors import Posterior
 from gapless.priors import Prior
+from gapless.regularizers import Penalty, Regularizer
 
 __all__ = [
     "check_description",
@@ -28,6 +30,7 @@ __all__ = [
     "check_objective",
     "check_posterior",
     "check_prior",
+    "check_regularizer",
 ]
 
 
@@ -136,6 +139,49 @@ def check_objective(objective: Objective, model: Model, x: Tensor) -> None:
     _law(math.isfinite(first.loss.item()), "the loss is not finite")
     _law(torch.equal(first.loss, second.loss), "the same generator gave another loss")
     _gradients_reach(model.encoder, first.loss)
+
+
+def check_regularizer(regularizer: Regularizer, model: Model, x: Tensor) -> None:
+    """Finite scalars, the same noise for the same generator, and each player moved by its own loss alone.
+
+    The value has the same number without gradients (evaluation), is finite for a batch of one, and moves encoder or
+    decoder but nothing of the regularizer's; its own loss moves the regularizer and nothing of the model's.
+    """
+    first, second = _penalty(regularizer, model, x), _penalty(regularizer, model, x)
+    for name, number in _numbers(first).items():
+        _law(number.shape == (), f"the {name} has the shape {tuple(number.shape)}, wanted ()")
+        _law(math.isfinite(number.item()), f"the {name} is not finite")
+        _law(torch.equal(number, _numbers(second)[name]), f"the same generator gave another {name}")
+    with torch.no_grad():
+        for name, number in _numbers(_penalty(regularizer, model, x)).items():
+            _law(torch.allclose(number, _numbers(first)[name]), f"the {name} is another without gradients")
+        for name, number in _numbers(_penalty(regularizer, model, x[:1])).items():
+            _law(math.isfinite(number.item()), f"the {name} of a batch of one is not finite")
+    players = [part for part in (model.encoder, model.decoder) if _moves(first.value, part)]
+    _law(bool(players), "the value moves neither encoder nor decoder")
+    _law(not _moves(first.value, regularizer), "the value moves the regularizer's own parameters")
+    _law((first.own is None) == (not list(regularizer.parameters())), "own parameters and an own loss go together")
+    if first.own is not None:
+        _law(not _moves(first.own, model), "the regularizer's own loss moves the model")
+        _law(_moves(first.own, regularizer), "the regularizer's own loss moves none of its parameters")
+
+
+def _penalty(regularizer: Regularizer, model: Model, x: Tensor) -> Penalty:
+    noise = torch.Generator().manual_seed(1)
+    return regularizer(draw(model, x, generator=noise), generator=noise)
+
+
+def _numbers(penalty: Penalty) -> dict[str, Tensor]:
+    return {name: number for name, number in penalty._asdict().items() if number is not None}
+
+
+def _moves(loss: Tensor, module: nn.Module) -> bool:
+    """Whether a loss has a gradient in any parameter of a module."""
+    parameters = list(module.parameters())
+    if not parameters or not loss.requires_grad:
+        return False
+    found = torch.autograd.grad(loss, parameters, allow_unused=True, retain_graph=True)
+    return any(gradient is not None and bool((gradient != 0).any()) for gradient in found)
 
 
 def _gradients_reach(module: nn.Module, value: Tensor) -> None:

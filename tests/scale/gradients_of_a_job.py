@@ -15,6 +15,7 @@ from gapless.training.execution import arranged
 LIKELIHOODS = ("Bernoulli", "Normal", "NormalWithLearnedScale", "NormalWithOptimalScale")
 OPTIONS = {"geco": {"target": 20.0}, "capacity-vae": {"capacity": 0.5}, "free-bits": {"free_bits": 0.1}}
 OPTIONS |= {"bayesian-vae": {"drawn": "reparameterized"}}  # the other draws of weights are each process's own
+OPTIONS |= {name: {"units": 9} for name in ("factor-vae", "aae", "vae-gan")}
 EVERY_LIKELIHOOD = list(recipes.RECIPES)[:8]  # the heads see the whole batch whatever the recipe
 STEPS, ITEMS = 2, 7
 
@@ -34,7 +35,7 @@ def built(recipe, likelihood, dtype, **sizes):
     sizes = {"hidden": (9,), **sizes}
     options, classes = OPTIONS.get(recipe), 3 if recipes.RECIPES[recipe].conditional else 0
     model, objective = recipes.build(
-        recipe, (1, 4, 4), latent=3, likelihood=likelihood, options=options, context=classes, **sizes
+        recipe, (1, 4, 4), latent=4, likelihood=likelihood, options=options, context=classes, **sizes
     )
     objective.plan(10, 100)
     model.center(torch.linspace(0, 1, 16).reshape(1, 4, 4), 0.3)  # what is kept beside the parts counts, too

@@ -21,6 +21,7 @@ from gapless.training.execution import Execution, arranged
 from gapless.training.sharding import Shards
 
 OPTIONS = {"geco": {"target": 20.0}, "capacity-vae": {"capacity": 0.5}, "free-bits": {"free_bits": 0.1}}
+OPTIONS |= {name: {"units": 9} for name in ("factor-vae", "aae", "vae-gan")}
 UNCUT = ("bayesian-vae",)  # weights that are drawn cannot be computed part by part
 LIKELIHOODS = ("Bernoulli", "NormalWithLearnedScale", "NormalWithOptimalScale")
 BF16 = 2.0**-8
@@ -29,7 +30,7 @@ BF16 = 2.0**-8
 
 def built(recipe, likelihood="Bernoulli", **more):
     model, objective = recipes.build(
-        recipe, (1, 4, 4), latent=3, likelihood=likelihood, hidden=(9,), options=OPTIONS.get(recipe), **more
+        recipe, (1, 4, 4), latent=4, likelihood=likelihood, hidden=(9,), options=OPTIONS.get(recipe), **more
     )
     model.center(torch.rand(1, 4, 4), 0.3)  # what a model keeps beside its parts must count, too
     return model, objective

@@ -13,7 +13,17 @@ from gapless.model import Model
 from gapless.objectives import Objective
 from gapless.parts import named
 from gapless.randomness import seed_of
-from gapless.recipes import basics, bounds, conditional, observations, weights
+from gapless.recipes import (
+    adversarial,
+    basics,
+    bounds,
+    conditional,
+    disentangling,
+    matching,
+    observations,
+    regularized,
+    weights,
+)
 from gapless.recipes.recipe import Recipe, Sizes
 
 __all__ = ["RECIPES", "build", "named_recipe", "resolve_network"]
@@ -21,8 +31,12 @@ __all__ = ["RECIPES", "build", "named_recipe", "resolve_network"]
 RECIPES: dict[str, Recipe] = {
     **basics.RECIPES,
     **bounds.RECIPES,
+    **adversarial.RECIPES,
     **conditional.RECIPES,
+    **disentangling.RECIPES,
+    **matching.RECIPES,
     **observations.RECIPES,
+    **regularized.RECIPES,
     **weights.RECIPES,
 }
 

@@ -1,7 +1,19 @@
 """Penalties beside reconstruction and KL."""
 
-from gapless.regularizers import regularizer
+from gapless.regularizers import critics, decoders, decomposition, equivariance, kernels, moments, regularizer
+from gapless.regularizers.critics import *
+from gapless.regularizers.decoders import *
+from gapless.regularizers.decomposition import *
+from gapless.regularizers.equivariance import *
+from gapless.regularizers.kernels import *
+from gapless.regularizers.moments import *
 from gapless.regularizers.regularizer import *
 
 __all__ = []
 __all__ += regularizer.__all__
+__all__ += decomposition.__all__
+__all__ += moments.__all__
+__all__ += kernels.__all__
+__all__ += decoders.__all__
+__all__ += equivariance.__all__
+__all__ += critics.__all__

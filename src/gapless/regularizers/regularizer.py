@@ -1,5 +1,6 @@
 """What a regularizer is."""
 
+import math
 from abc import ABC, abstractmethod
 from typing import NamedTuple
 
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor
 
 from gapless.draws import Draws
+from gapless.errors import UsageError
 from gapless.parts import Part
 
 __all__ = ["Penalty", "Regularizer"]
@@ -60,3 +62,17 @@ class Regularizer(Part, ABC):
         if penalty.own is None:
             return added, shown
         return added + penalty.own, {**shown, f"{name} (own)": penalty.own}
+
+
+def checked_weight(weight: float, name: str = "weight") -> float:
+    """The weight, if it pulls the right way.
+
+    Raises:
+        UsageError: it is below 0, which would reward what the regularizer is against, or not finite.
+    """
+    if not 0 <= weight < math.inf:
+        raise UsageError(
+            f"the {name} of a regularizer is finite and at least 0; got {weight}",
+            fix="a weight below 0 would reward what is to be avoided",
+        )
+    return weight

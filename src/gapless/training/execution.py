@@ -153,6 +153,7 @@ def _in_bf16(network: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
 def _view(model: Model, batch: _Batch, networks: Mapping[str, Network]) -> Model:
     """The same model with its networks run as asked; its buffers are the model's own."""
     view = copy.copy(model)
+    view.shared = processes.size() > 1
     view._modules = {
         **model._modules,
         "encoder": _Encoder(networks.get("encoder", model.encoder), batch),
@@ -226,6 +227,11 @@ class _Shared(Distribution):
         self.own, self.batch = own, batch
         shape = torch.Size((batch.draws * batch.items,))
         super().__init__(shape, own.event_shape, validate_args=False)
+
+    @property
+    def mean(self) -> Tensor:
+        """Means of this process's rows, shape (draws * rows, *event)."""
+        return self.own.mean
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density of all rows in nats, shape (draws * items,), of this process's rows of x."""
