@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import planted_in_the_audit
+import planted_in_the_regularizers
 
 ROOT = Path(__file__).resolve().parents[1]
 TRICK = "tests/test_distributions.py"
@@ -368,6 +369,7 @@ MISTAKES = {
         "logits.log_softmax(-1)",
         HEADS,
     ),
+    **planted_in_the_regularizers.MISTAKES,
     **{f"audit: {name}": mistake for name, mistake in planted_in_the_audit.MISTAKES.items()},
 }
 

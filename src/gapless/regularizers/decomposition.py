@@ -98,13 +98,13 @@ def _stratified(batch: int, items: int) -> Float[Tensor, "batch batch"]:
     """
     if batch == 1:
         return torch.zeros(1, 1)
-    weights = torch.full((batch, batch), (items - 1) / items / (batch - 1))
+    weights = torch.full((batch, batch), (items - 1) / items / (batch - 1), dtype=torch.float64)
     return weights.fill_diagonal_(1 / items).log()
 
 
 def _weighted(batch: int, items: int) -> Float[Tensor, "batch batch"]:
     """Log weights of q(z_i|x_j) in q(z_i), all 1 / (N M): Chen et al. (2018), eq. 5."""
-    return torch.full((batch, batch), -math.log(items * batch))
+    return torch.full((batch, batch), -math.log(items * batch), dtype=torch.float64)
 
 
 ESTIMATORS: dict[str, Callable[[int, int], Tensor]] = {"stratified": _stratified, "weighted": _weighted}

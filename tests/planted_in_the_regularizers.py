@@ -1,0 +1,141 @@
+"""Mistakes planted in the regularizers and their recipes: (file, what stands there, the mistake, the tests)."""
+
+DECOMPOSITION = "tests/test_decomposition.py"
+MATCHING = "tests/test_matching.py"
+DECODERS = "tests/test_decoder_penalties.py"
+CRITICS = "tests/test_critics.py"
+
+MISTAKES = {
+    "stratified weights with a wrong stride": (
+        "regularizers/decomposition.py",
+        "    return weights.fill_diagonal_(1 / items).log()",
+        "    weights.view(-1)[::batch] = 1 / items\n    return weights.log()",
+        DECOMPOSITION,
+    ),
+    "weighted weights without the data size": (
+        "regularizers/decomposition.py",
+        "-math.log(items * batch)",
+        "-math.log(batch)",
+        DECOMPOSITION,
+    ),
+    "the aggregate summed over draws instead of posteriors": (
+        "regularizers/decomposition.py",
+        "pairs.sum(-1)).logsumexp(-1)",
+        "pairs.sum(-1)).logsumexp(-2)",
+        DECOMPOSITION,
+    ),
+    "the parts of the KL weighed beside a KL that has them": (
+        "recipes/disentangling.py",
+        "(weight - 1 for weight in",
+        "(weight for weight in",
+        DECOMPOSITION,
+    ),
+    "a covariance centred over the wrong axis": (
+        "regularizers/moments.py",
+        "rows - rows.mean(0)",
+        "rows - rows.mean(1, keepdim=True)",
+        DECOMPOSITION,
+    ),
+    "the covariance of the aggregate without the posteriors' own": (
+        "regularizers/moments.py",
+        'if self.of == "aggregate":',
+        "if False:",
+        DECOMPOSITION,
+    ),
+    "an InfoVAE whose MMD has another weight": (
+        "recipes/matching.py",
+        "MMD(alpha + lam - 1,",
+        "MMD(lam,",
+        MATCHING,
+    ),
+    "an InfoVAE that rewards the MMD": (
+        "regularizers/regularizer.py",
+        "if not 0 <= weight < math.inf:",
+        "if not weight < math.inf:",
+        MATCHING,
+    ),
+    "an MMD with its diagonal": (
+        "regularizers/kernels.py",
+        "similarity.sum((1, 2)) - similarity.diagonal(dim1=1, dim2=2).sum(-1)",
+        "similarity.sum((1, 2))",
+        MATCHING,
+    ),
+    "an MMD with one cross term": (
+        "regularizers/kernels.py",
+        "within - 2 * self",
+        "within - self",
+        MATCHING,
+    ),
+    "a sliced distance without order": (
+        "regularizers/kernels.py",
+        "(codes @ directions.T).sort(dim=1).values",
+        "codes @ directions.T",
+        MATCHING,
+    ),
+    "projections of any length": (
+        "regularizers/kernels.py",
+        "directions / directions.norm(dim=1, keepdim=True)",
+        "directions",
+        MATCHING,
+    ),
+    "a Jacobian whose codes are constants": (
+        "regularizers/decoders.py",
+        "create_graph=learning)",
+        "create_graph=False)",
+        DECODERS,
+    ),
+    "a code that turns the other way": (
+        "regularizers/equivariance.py",
+        "_turned(draws.z.unflatten(-1, self.grid), turns)",
+        "_turned(draws.z.unflatten(-1, self.grid), -turns)",
+        DECODERS,
+    ),
+    "the critic of the total correlation moved by the model's loss": (
+        "regularizers/critics.py",
+        "Penalty(frozen(self.critic)(z).mean(), own)",
+        "Penalty(self.critic(z).mean(), own)",
+        CRITICS,
+    ),
+    "the critic's loss reaching the encoder": (
+        "regularizers/critics.py",
+        "self.critic(z.detach()))",
+        "self.critic(z))",
+        CRITICS,
+    ),
+    "the loss of the critic of images reaching the decoder": (
+        "regularizers/critics.py",
+        "items.detach()))) for items in (draws.x, *fixed)",
+        "items))) for items in (draws.x, *fixed)",
+        CRITICS,
+    ),
+    "the encoder charged with the verdict on images": (
+        "regularizers/critics.py",
+        "for z in (codes.detach(), sampled)",
+        "for z in (codes, sampled)",
+        CRITICS,
+    ),
+    "the model's charge with a flipped sign": (
+        "regularizers/critics.py",
+        "return functional.softplus(-made).mean()",
+        "return functional.softplus(made).mean()",
+        CRITICS,
+    ),
+    "the patch critic's charge with a flipped sign": (
+        "regularizers/critics.py",
+        "Penalty(-verdict.mean(), own)",
+        "Penalty(verdict.mean(), own)",
+        CRITICS,
+    ),
+    "features shuffled together": (
+        "regularizers/critics.py",
+        "generator=generator).argsort(0)",
+        "generator=generator)[:, :1].argsort(0).expand_as(codes)",
+        CRITICS,
+    ),
+    "a likeness that is not halved": (
+        "regularizers/critics.py",
+        "0.5 * (features(x) - features(made))",
+        "(features(x) - features(made))",
+        CRITICS,
+    ),
+}
