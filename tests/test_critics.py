@@ -281,7 +281,7 @@ def test_an_encoder_and_its_critic_find_the_prior_together():
     [
         ("factor-vae", regularizers.DensityRatio, (1, 1, 35)),
         ("aae", regularizers.PriorCritic, (1, 0, 1)),
-        ("vae-gan", regularizers.ImageCritic, (0, 1, 1)),
+        ("vae-gan", regularizers.ImageCritic, (1, 1, 1)),
     ],
 )
 def test_recipes_with_a_critic_say_that_their_losses_are_not_comparable(recipe, kind, weights):

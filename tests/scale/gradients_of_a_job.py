@@ -29,6 +29,8 @@ def cases(dtype):
     yield "accumulated", built("free-bits", "NormalWithOptimalScale", dtype), 3, ITEMS
     yield "fewer items than processes", built("vae", "NormalWithOptimalScale", dtype), 1, 1
     yield "fewer, convolutional", built("geco", "Bernoulli", dtype, network="convolutional", channels=(4,)), 2, 1
+    yield "fewer, a critic of images", built("vae-gan", "Bernoulli", dtype), 1, 1
+    yield "fewer, a Jacobian", built("rae-gp", "Bernoulli", dtype), 1, 1
 
 
 def built(recipe, likelihood, dtype, **sizes):

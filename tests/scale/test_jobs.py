@@ -52,7 +52,7 @@ def gradients_agree(count, ledger):
     done = run(launched(count, str(Path(__file__).with_name("gradients_of_a_job.py"))), Path(__file__).parent)
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout)
-    assert len(found["float64"]) == len(found["float32"]) == len(gapless.recipes.RECIPES) + 3 * 8 + 4
+    assert len(found["float64"]) == len(found["float32"]) == len(gapless.recipes.RECIPES) + 3 * 8 + 6
     for dtype, tolerance in (("float64", 1e-10), ("float32", 1e-5)):
         worst = max(found[dtype], key=found[dtype].get)
         ledger(

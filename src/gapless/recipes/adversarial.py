@@ -1,7 +1,9 @@
 """Models with a critic, which learns beside them by a loss of its own.
 
 The critic's charges are in nats, at most a few; the reconstruction is summed over features. The papers' weights are
-kept: 1 for the adversarial autoencoder, and Larsen's sum of KL, likeness of the critic's features and verdict.
+kept: 1 for the adversarial autoencoder, and Larsen's sum of KL, likeness of the critic's features and verdict. The
+likelihood stays beside it with the weight `pixels`; Larsen leaves it out, which is `pixels=0`. With small features the
+likeness alone is no match for the KL then: give it a larger `similarity`.
 """
 
 import math
@@ -42,9 +44,9 @@ RECIPES: dict[str, Recipe] = {
         options={"weight": 1.0, "layers": 2, "units": 1000},
     ),
     "vae-gan": Recipe(
-        "VAE whose likeness is a critic's, and whose decodes the critic cannot tell from items",
+        "VAE with the likeness of a critic's features, whose decodes the critic cannot tell from items",
         "Larsen et al. (2016)",
         objective=_vae_gan,
-        options={"pixels": 0.0, "similarity": 1.0, "weight": 1.0, "units": 256},
+        options={"pixels": 1.0, "similarity": 1.0, "weight": 1.0, "units": 256},
     ),
 }
