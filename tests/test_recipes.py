@@ -20,6 +20,9 @@ def test_every_recipe_takes_a_step(name):
     objective.eval()  # the multiplier of geco stays where it is
     objective.plan(10, 100)
     x = torch.rand(8, 1, 6, 6)
+    options = {"target": 10.0} if name == "geco" else {}
+    model, objective = recipes.build(name, (1, 4, 4), latent=3, hidden=(16,), options=options)
+    x = torch.rand(8, 1, 4, 4)
     before = objective(model, x, generator=torch.Generator().manual_seed(0)).loss
     optimizer = torch.optim.SGD(model.parameters(), lr=RATES.get(name, 1e-3))
     before.backward()

@@ -73,6 +73,7 @@ class Model(nn.Module):
         self.encoder, self.posterior, self.prior = encoder, posterior, prior
         self.decoder, self.likelihood = decoder, likelihood
         self.latent, self.context = prior.latent, context
+        prior.join(posterior)
         self.event_shape = tuple(event_shape or (encoder.inputs[0] - context, *encoder.inputs[1:]))
         self.parameter_shape = likelihood.parameter_shape(self.event_shape)
         self._check_fit()

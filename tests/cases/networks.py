@@ -12,4 +12,6 @@ CASES = {
     "ConvolutionalDecoder": lambda: networks.ConvolutionalDecoder(
         (4,), (3, 9, 6), channels=(4, 6), blocks=1, activation="gelu"
     ),
+    "SpatialEncoder": lambda: networks.SpatialEncoder((3, 8, 12), (12,), channels=(4, 8), blocks=2),
+    "SpatialDecoder": lambda: networks.SpatialDecoder((12,), (2, 3, 8, 12), channels=(4, 8), activation="gelu"),
 }

@@ -5,4 +5,10 @@ from gapless import posteriors
 CASES = {
     "DiagonalNormal": lambda: posteriors.DiagonalNormal(5.0),
     "PointMass": posteriors.PointMass,
+    "VonMisesFisher": lambda: posteriors.VonMisesFisher(5.0),
+    "RelaxedCategorical": lambda: posteriors.RelaxedCategorical(2, 0.8),
+    "Product": lambda: posteriors.Product((posteriors.DiagonalNormal(), posteriors.RelaxedCategorical(2)), (2, 2)),
+    "VectorQuantized": lambda: posteriors.VectorQuantized(8, 2),
+    "ResidualQuantized": lambda: posteriors.ResidualQuantized(8, 2, levels=3),
+    "FSQ": lambda: posteriors.FSQ((5, 4)),
 }

@@ -8,17 +8,22 @@ from gapless.distributions import (
     bits,
     categories,
     counts,
+    discrete,
     divergences,
     factorized,
     normals,
     perceptual,
     pixels,
     points,
+    products,
+    quantized,
     reals,
+    spheres,
 )
 from gapless.distributions.bits import *
 from gapless.distributions.categories import *
 from gapless.distributions.counts import *
+from gapless.distributions.discrete import *
 from gapless.distributions.divergences import *
 from gapless.distributions.factorized import *
 from gapless.distributions.normals import *
@@ -31,6 +36,11 @@ __all__ = []
 __all__ += bits.__all__
 __all__ += categories.__all__
 __all__ += counts.__all__
+from gapless.distributions.products import *
+from gapless.distributions.quantized import *
+from gapless.distributions.spheres import *
+
+__all__ += discrete.__all__
 __all__ += divergences.__all__
 __all__ += factorized.__all__
 __all__ += normals.__all__
@@ -38,3 +48,6 @@ __all__ += perceptual.__all__
 __all__ += pixels.__all__
 __all__ += points.__all__
 __all__ += reals.__all__
+__all__ += products.__all__
+__all__ += quantized.__all__
+__all__ += spheres.__all__

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from gapless.distributions import divergence_per_feature
+from gapless.distributions import Product, divergence_of_parts, divergence_per_feature
 from gapless.draws import draw
 from gapless.errors import UsageError
 from gapless.model import Model
@@ -25,7 +25,8 @@ class ELBO(Objective):
     (1, 1) is the negative ELBO of Kingma & Welling (2014), eq. 3; (1, beta) is beta-VAE, Higgins et al. (2017), eq. 4;
     (1, 0) with a point-mass posterior is an autoencoder; (0, 1) is the KL alone. Both terms are sums over features,
     so the weights mean what they say: the effective beta is their ratio. r is the schedule's share, 1 at the end:
-    `R = r KL`; with a capacity C `R = |KL - r C|`, KL the batch's mean, Burgess et al. (2018), eq. 8; with free bits l
+    `R = r KL`; with a capacity C `R = |KL - r C|`, KL the batch's mean, Burgess et al. (2018), eq. 8; with one for each
+    part of a product `R = sum_i |KL_i - r C_i|`, Dupont (2018), eq. 7; with free bits l
     `R = r sum_j max(l, KL_j)`, KL_j the batch's mean of one latent feature, Kingma et al. (2016), eq. 15.
 
     Args:
@@ -35,7 +36,7 @@ class ELBO(Objective):
         schedule: shape of r: constant, linear, cosine or cyclic.
         warmup: share of all steps in which r rises from 0, 0 to 1.
         cycles: how many times a cyclic r starts again, at least 1.
-        capacity: nats an item, at least 0; not with free bits.
+        capacity: nats an item, at least 0, or one number a part of a product posterior; not with free bits.
         free_bits: nats of each latent feature, at least 0.
         penalties: regularizers beside the two terms; each adds its weight times its value to the loss.
 
@@ -52,7 +53,7 @@ class ELBO(Objective):
         schedule: str = "constant",
         warmup: float = 0.5,
         cycles: int = 4,
-        capacity: float | None = None,
+        capacity: float | Sequence[float] | None = None,
         free_bits: float | None = None,
         penalties: Sequence[Regularizer] = (),
     ):
@@ -65,7 +66,7 @@ class ELBO(Objective):
         self.reconstruction, self.regularization, self.samples = reconstruction, regularization, samples
         self.schedule, self.warmup, self.cycles = schedule, warmup, cycles
         self.ramp = Ramp(schedule, warmup, cycles)
-        self.capacity, self.free_bits = _nats("capacity", capacity), _nats("free_bits", free_bits)
+        self.capacity, self.free_bits = _capacities(capacity), _nats("free_bits", free_bits)
         if capacity is not None and free_bits is not None:
             raise UsageError("a capacity and free bits both set the least KL", fix="give one of them")
         self.penalties = nn.ModuleList(penalties)
@@ -103,6 +104,8 @@ class ELBO(Objective):
 
     def _regularized(self, share: float, posterior: Distribution, prior: Distribution, kl: Tensor) -> Tensor:
         """R: shape (batch,), or () where it is of the batch's mean."""
+        if isinstance(self.capacity, tuple):
+            return (_of_parts(posterior, prior) - share * kl.new_tensor(self.capacity)).abs().sum()
         if self.capacity is not None:
             return (kl.mean() - share * self.capacity).abs()
         if self.free_bits is not None:
@@ -112,7 +115,8 @@ class ELBO(Objective):
     def _shown(self, share: float, x: Tensor) -> dict[str, Tensor]:
         if self.schedule == "constant":
             return {}
-        name, end = ("beta", self.effective_beta) if self.capacity is None else ("capacity", self.capacity)
+        capacity = sum(self.capacity) if isinstance(self.capacity, tuple) else self.capacity
+        name, end = ("beta", self.effective_beta) if capacity is None else ("capacity", capacity)
         return {name: x.new_tensor(share * end if share < 1 else end)}
 
 
@@ -120,6 +124,22 @@ def _nats(name: str, value: float | None) -> float | None:
     if value is not None and not 0 <= value < math.inf:
         raise UsageError(f"{name} is a number of nats, at least 0 and finite; got {value}")
     return value
+
+
+def _capacities(value: float | Sequence[float] | None) -> float | tuple[float, ...] | None:
+    if isinstance(value, Sequence):
+        return tuple(_nats("capacity", part) or 0.0 for part in value)
+    return _nats("capacity", value)
+
+
+def _of_parts(posterior: Distribution, prior: Distribution) -> Float[Tensor, " parts"]:
+    """The batch's mean KL of each part."""
+    if not (isinstance(posterior, Product) and isinstance(prior, Product)):
+        raise UsageError(
+            f"a capacity a part needs products; got {type(posterior).__name__} and {type(prior).__name__}",
+            fix="give one capacity",
+        )
+    return divergence_of_parts(posterior, prior).mean(1)
 
 
 def _per_feature(posterior: Distribution, prior: Distribution) -> Float[Tensor, "batch latent"]:

@@ -1,9 +1,17 @@
 """Heads that turn an encoder's output into q(z|x)."""
 
-from gapless.posteriors import normals, posterior
+from gapless.posteriors import discrete, normals, posterior, products, quantized, spheres
+from gapless.posteriors.discrete import *
 from gapless.posteriors.normals import *
 from gapless.posteriors.posterior import *
+from gapless.posteriors.products import *
+from gapless.posteriors.quantized import *
+from gapless.posteriors.spheres import *
 
 __all__ = []
 __all__ += posterior.__all__
 __all__ += normals.__all__
+__all__ += discrete.__all__
+__all__ += products.__all__
+__all__ += quantized.__all__
+__all__ += spheres.__all__

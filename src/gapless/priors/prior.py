@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from gapless.parts import Part
@@ -25,6 +25,13 @@ class Prior(Part, ABC):
 
         For parts that begin at the data, such as pseudo-inputs; the others ignore it.
         """
+
+    def join(self, posterior: nn.Module) -> "Prior":
+        """See the posterior that it stands beside in a model, and give itself back.
+
+        For priors over the posterior's own codes; the others ignore it. The posterior must not become a part of it.
+        """
+        return self
 
     @abstractmethod
     def forward(self, encode: Callable[[Tensor], Distribution] | None = None) -> Distribution:

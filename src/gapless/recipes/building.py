@@ -13,7 +13,6 @@ from gapless.model import Model
 from gapless.objectives import Objective
 from gapless.parts import named
 from gapless.randomness import seed_of
-from gapless.recipes import (
     adversarial,
     basics,
     bounds,
@@ -24,6 +23,7 @@ from gapless.recipes import (
     regularized,
     weights,
 )
+from gapless.recipes import adversarial, basics, bounds, conditional, discrete, disentangling, matching, observations, regularized, spheres, tokenizers, weights
 from gapless.recipes.recipe import Recipe, Sizes
 
 __all__ = ["RECIPES", "build", "named_recipe", "resolve_network"]
@@ -33,10 +33,13 @@ RECIPES: dict[str, Recipe] = {
     **bounds.RECIPES,
     **adversarial.RECIPES,
     **conditional.RECIPES,
+    **discrete.RECIPES,
     **disentangling.RECIPES,
     **matching.RECIPES,
     **observations.RECIPES,
     **regularized.RECIPES,
+    **spheres.RECIPES,
+    **tokenizers.RECIPES,
     **weights.RECIPES,
 }
 
@@ -76,8 +79,8 @@ def build(
         event_shape: (channels, height, width) of an image or (columns,) of a table.
         latent: number of latent features, at least 1.
         likelihood: name of a likelihood.
-        network: "mlp", "residual", "convolutional" or "auto": convolutional for images of more than 1,024 values
-            (32 x 32 grey), else mlp.
+        network: "mlp", "residual", "convolutional", "spatial" or "auto": convolutional for images of more than 1,024
+            values (32 x 32 grey), else mlp.
         hidden: units of an mlp encoder's hidden layers; the decoder mirrors them.
         channels: channels of a convolutional encoder's levels; the decoder mirrors them.
         activation: one of the activations of `networks`.
@@ -118,6 +121,7 @@ NETWORKS: dict[str, tuple[type[networks.Network], type[networks.Network]]] = {
     "residual": (networks.ResidualMLP, networks.ResidualMLP),
     "bayesian": (networks.MLP, networks.BayesianMLP),
     "convolutional": (networks.ConvolutionalEncoder, networks.ConvolutionalDecoder),
+    "spatial": (networks.SpatialEncoder, networks.SpatialDecoder),
 }
 
 

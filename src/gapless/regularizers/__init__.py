@@ -1,6 +1,16 @@
 """Penalties beside reconstruction and KL."""
 
-from gapless.regularizers import critics, decoders, decomposition, equivariance, kernels, moments, regularizer
+from gapless.regularizers import (
+    codebooks,
+    critics,
+    decoders,
+    decomposition,
+    equivariance,
+    kernels,
+    moments,
+    regularizer,
+)
+from gapless.regularizers.codebooks import *
 from gapless.regularizers.critics import *
 from gapless.regularizers.decoders import *
 from gapless.regularizers.decomposition import *
@@ -17,3 +27,4 @@ __all__ += kernels.__all__
 __all__ += decoders.__all__
 __all__ += equivariance.__all__
 __all__ += critics.__all__
+__all__ += codebooks.__all__

@@ -1,0 +1,18 @@
+"""Codes on a sphere."""
+
+from gapless import posteriors, priors
+from gapless.recipes.recipe import Recipe, elbo
+
+__all__ = ["RECIPES"]
+
+
+RECIPES: dict[str, Recipe] = {
+    "hyperspherical": Recipe(
+        "VAE whose codes are directions: von Mises-Fisher posterior, uniform prior on the sphere",
+        "Davidson et al. (2018)",
+        posterior=lambda sizes: posteriors.VonMisesFisher(),
+        prior=lambda sizes: priors.UniformOnSphere(sizes.latent),
+        objective=elbo,
+        also=("beta", "kl_schedule", "kl_warmup", "kl_cycles", "capacity"),
+    ),
+}
