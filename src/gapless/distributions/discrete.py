@@ -15,6 +15,7 @@ from torch.distributions import Distribution, register_kl
 from torch.nn import functional
 
 from gapless.distributions.noise import exponential, noise
+from gapless.errors import UsageError
 
 __all__ = ["Codebook", "Codes", "OneHotCategorical", "RelaxedCategorical"]
 
@@ -24,7 +25,13 @@ SAME = 1e-4
 
 @runtime_checkable
 class Codebook(Protocol):
-    """What a code is made of: symbols, each with a number of values, and the vectors they stand for."""
+    """What a code is made of: symbols, each with a number of values, and the vectors they stand for.
+
+    Attributes:
+        findable: whether `indices` finds the symbols of every code again.
+    """
+
+    findable: bool
 
     def symbols(self, latent: int) -> tuple[int, ...]:
         """Number of values of each symbol of a code of so many features."""
@@ -71,10 +78,29 @@ class Codes(Distribution):
         return shares.gather(-1, indices[..., None])[..., 0].sum(-1)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log-probability in nats, shape (*samples,); minus infinity for a point that is no code."""
+        """Log-probability in nats, shape (*samples,); minus infinity for a point that is no code.
+
+        Where the symbols of a code cannot be found again, points are taken for codes, of which all must be alike.
+
+        Raises:
+            UsageError: they are not alike.
+        """
+        if not self.codebook.findable:
+            return value.new_zeros(value.shape[:-1]) + self._mass_of_any()
         indices = self.codebook.indices(value)
         away = (self._vectors(indices) - value).abs().amax(-1)
         return torch.where(away <= SAME, self.log_mass(indices), -torch.inf)
+
+    def _mass_of_any(self) -> Tensor:
+        """Log-probability of each code, of codes that are all alike; shape ()."""
+        there = self.log_shares.isfinite()
+        uniform = torch.where(there, -there.sum(-1, keepdim=True).log(), -torch.inf)
+        if not torch.equal(torch.where(there, self.log_shares, uniform).round(decimals=5), uniform.round(decimals=5)):
+            raise UsageError(
+                f"which code of {type(self.codebook).__name__} a point is cannot be told, and they have unequal shares",
+                fix="use a uniform prior, or the ELBO, whose KL needs no such search",
+            )
+        return uniform.amax(-1).sum()
 
     def _vectors(self, indices: Tensor) -> Tensor:
         return self.codebook.vectors(indices).to(self.log_shares)
@@ -148,7 +174,7 @@ class OneHotCategorical(_Categorical):
         self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
     ) -> Tensor:
         drawn, shares = _one_hot(self._perturbed(sample_shape, generator)), self.log_shares.exp()
-        return (drawn + shares - shares.detach()).flatten(-2)
+        return (drawn + (shares - shares.detach())).flatten(-2)  # one-hot to the bit: the bracket is 0
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-probability in nats of one-hot vectors, shape (*samples, *batch)."""

@@ -17,7 +17,12 @@ class Coded(Posterior):
     """A head whose codes are finitely many: each is made of symbols, whole numbers, such as a later model can learn.
 
     To add one: write `symbols`, `vectors` and `indices`, besides what every posterior needs.
+
+    Attributes:
+        findable: whether `indices(vectors(k))` is k for every code.
     """
+
+    findable: bool = True
 
     @abstractmethod
     def symbols(self, latent: int) -> tuple[int, ...]:

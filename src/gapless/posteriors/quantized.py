@@ -77,6 +77,8 @@ class ResidualQuantized(Coded):
     torch.Size([5, 9])
     """
 
+    findable = False  # the code nearest to a sum need not be its first
+
     def __init__(self, codes: int = 64, width: int = 4, *, levels: int = 4):
         super().__init__()
         _check(codes=codes, width=width, levels=levels)

@@ -1,5 +1,7 @@
 """Codes on a sphere."""
 
+from functools import partial
+
 from gapless import posteriors, priors
 from gapless.recipes.recipe import Recipe, elbo
 
@@ -8,11 +10,11 @@ __all__ = ["RECIPES"]
 
 RECIPES: dict[str, Recipe] = {
     "hyperspherical": Recipe(
-        "VAE whose codes are directions: von Mises-Fisher posterior, uniform prior on the sphere",
+        "VAE whose codes are directions: von Mises-Fisher posterior, uniform prior on the sphere, KL warmed up",
         "Davidson et al. (2018)",
         posterior=lambda sizes: posteriors.VonMisesFisher(),
         prior=lambda sizes: priors.UniformOnSphere(sizes.latent),
-        objective=elbo,
+        objective=partial(elbo, kl_schedule="linear"),
         also=("beta", "kl_schedule", "kl_warmup", "kl_cycles", "capacity"),
     ),
 }
