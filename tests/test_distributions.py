@@ -8,11 +8,16 @@ from gapless import distributions
 from gapless.distributions import (
     Bernoulli,
     DiagonalNormal,
+    Flowed,
+    FullNormal,
+    LowRankNormal,
+    Mixture,
     PointMass,
     divergence,
     divergence_per_feature,
     reparameterize,
 )
+from gapless.distributions.bijections import PlanarTransform
 from gapless.errors import UsageError
 
 CASES = {
@@ -37,6 +42,11 @@ CASES = {
         torch.tensor([[-1.0, 1.0, 3.0]]), torch.tensor([1.0, 0.5, 5.0]), torch.tensor([[0.0, -1.0, 2.0]])
     ),
     "StructuralSimilarity": distributions.StructuralSimilarity(torch.rand(2, 1, 4, 4), weight=2.0),
+    "FullNormal": FullNormal(torch.tensor([[0.3, -2.0]]), torch.tensor([[[0.5, 0.0], [1.5, 2.0]]])),
+    "LowRankNormal": LowRankNormal(torch.ones(2, 2), torch.full((2, 2), 0.5), torch.tensor([[[1.0], [-2.0]]] * 2)),
+    "Mixture": Mixture(torch.tensor([0.0, 1.0]), DiagonalNormal(torch.tensor([[-1.0], [1.0]]), torch.ones(2, 1))),
+    "Flowed": Flowed(
+        torch.ones(2, 2), torch.full((2, 2), 0.5), PlanarTransform(torch.zeros(2), torch.ones(2), torch.tensor(9.0))
 }
 
 
@@ -224,6 +234,8 @@ def test_modes():
     assert torch.equal(CASES["Bernoulli"].mode, torch.tensor([[0.0, 1.0, 1.0], [0.0, 0.0, 1.0]]))
     assert torch.equal(CASES["DiagonalNormal"].mode, CASES["DiagonalNormal"].loc)
     assert torch.equal(CASES["PointMass"].mode, CASES["PointMass"].loc)
+    assert torch.equal(CASES["FullNormal"].mode, CASES["FullNormal"].loc)
+    assert torch.equal(CASES["Mixture"].mode, torch.tensor([1.0]))
 
 
 def test_a_bernoulli_of_values_of_another_shape_or_type_is_torchs():

@@ -54,7 +54,7 @@ def test_posteriors_obey_the_laws(name):
 
 @pytest.mark.parametrize("name", CASES[priors])
 def test_priors_obey_the_laws(name):
-    testing.check_prior(CASES[priors][name]())
+    testing.check_prior(CASES[priors][name](), encode=cases.priors.encode)
 
 
 @pytest.mark.parametrize("name", CASES[likelihoods])

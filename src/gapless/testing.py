@@ -6,6 +6,7 @@ the mathematics: that is what oracles (exactly solvable models) are for.
 
 import json
 import math
+from collections.abc import Callable
 from types import ModuleType
 
 import torch
@@ -61,7 +62,7 @@ def check_network(network: Network, *, batch: int = 3) -> None:
 
 
 def check_posterior(head: Posterior, *, latent: int = 4, batch: int = 3) -> None:
-    """Shapes, draws from a generator, a gradient to every input, and finite densities for enormous inputs."""
+    """Shapes, draws from a generator, gradients to inputs and parameters, one embedding, finite scales at any input."""
     parameters = _noise(batch, *head.parameter_shape(latent)).requires_grad_()
     q = head(parameters)
     _law(tuple(q.batch_shape) == (batch,), f"batch_shape is {tuple(q.batch_shape)}, wanted {(batch,)}")
@@ -71,19 +72,26 @@ def check_posterior(head: Posterior, *, latent: int = 4, batch: int = 3) -> None
     _law(torch.equal(*draws), "the same generator gave different draws")
     gradient = torch.autograd.grad((draws[0] * _noise(*draws[0].shape)).sum(), parameters)[0]
     _law(bool((gradient != 0).all()), "a draw has no gradient in some of the parameters")
+    again = head(parameters)
+    _law(torch.equal(q.mean, again.mean) and torch.equal(q.stddev, again.stddev), "the embedding changes between calls")
+    fresh = again.rsample((2,), generator=torch.Generator().manual_seed(1))  # pyright: ignore[reportCallIssue]
+    _reach_own(head, (fresh * _noise(*fresh.shape)).sum())
     for extreme in (1e30, -1e30):
         spread = head(torch.full_like(parameters, extreme)).stddev
         _law(bool(torch.isfinite(spread).all()), f"the scale overflows for the input {extreme}")
 
 
-def check_prior(prior: Prior) -> None:
-    """Shapes, draws from a generator, finite densities at its own draws."""
-    p = prior()
+def check_prior(prior: Prior, *, encode: Callable[[Tensor], Distribution] | None = None) -> None:
+    """Shapes, draws from a generator, finite densities at its own draws, and a gradient to every parameter."""
+    p = prior(encode)
     _law(tuple(p.event_shape) == (prior.latent,), f"event_shape is {tuple(p.event_shape)}, wanted {(prior.latent,)}")
     draws = [p.sample((5,), generator=torch.Generator().manual_seed(1)) for _ in range(2)]  # pyright: ignore[reportCallIssue]
     _law(tuple(draws[0].shape) == (5, prior.latent), f"sample((5,)) has the shape {tuple(draws[0].shape)}")
     _law(torch.equal(*draws), "the same generator gave different draws")
-    _law(bool(torch.isfinite(p.log_prob(draws[0])).all()), "the log-density of a draw is not finite")
+    density = p.log_prob(draws[0])
+    _law(tuple(density.shape) == (5,), f"log_prob has the shape {tuple(density.shape)}, wanted (5,)")
+    _law(bool(torch.isfinite(density).all()), "the log-density of a draw is not finite")
+    _reach_own(prior, (density * _noise(5)).sum())
 
 
 def check_likelihood(head: Likelihood, *, event_shape: tuple[int, ...] = (2, 3, 4), batch: int = 5) -> None:
@@ -182,6 +190,11 @@ def _moves(loss: Tensor, module: nn.Module) -> bool:
         return False
     found = torch.autograd.grad(loss, parameters, allow_unused=True, retain_graph=True)
     return any(gradient is not None and bool((gradient != 0).any()) for gradient in found)
+
+
+def _reach_own(part: Part, value: Tensor) -> None:
+    if any(True for _ in part.parameters()):
+        _gradients_reach(part, value)
 
 
 def _gradients_reach(module: nn.Module, value: Tensor) -> None:

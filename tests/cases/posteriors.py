@@ -11,4 +11,7 @@ CASES = {
     "VectorQuantized": lambda: posteriors.VectorQuantized(8, 2),
     "ResidualQuantized": lambda: posteriors.ResidualQuantized(8, 2, levels=3),
     "FSQ": lambda: posteriors.FSQ((5, 4)),
+    "FullNormal": lambda: posteriors.FullNormal(5.0),
+    "LowRankNormal": lambda: posteriors.LowRankNormal(2, 5.0),
+    "Flow": lambda: posteriors.Flow(4, "planar", transforms=3, context=6, hidden=(9,), bound=5.0),
 }

@@ -11,6 +11,8 @@ from gapless.distributions import (
     discrete,
     divergences,
     factorized,
+    flowing,
+    mixtures,
     normals,
     perceptual,
     pixels,
@@ -26,6 +28,8 @@ from gapless.distributions.counts import *
 from gapless.distributions.discrete import *
 from gapless.distributions.divergences import *
 from gapless.distributions.factorized import *
+from gapless.distributions.flowing import *
+from gapless.distributions.mixtures import *
 from gapless.distributions.normals import *
 from gapless.distributions.perceptual import *
 from gapless.distributions.pixels import *
@@ -43,6 +47,8 @@ from gapless.distributions.spheres import *
 __all__ += discrete.__all__
 __all__ += divergences.__all__
 __all__ += factorized.__all__
+__all__ += flowing.__all__
+__all__ += mixtures.__all__
 __all__ += normals.__all__
 __all__ += perceptual.__all__
 __all__ += pixels.__all__

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence, register_kl
 
-from gapless.distributions.normals import DiagonalNormal
+from gapless.distributions.normals import Correlated, DiagonalNormal
 from gapless.distributions.points import PointMass
 from gapless.errors import UsageError
 
@@ -60,3 +60,10 @@ def _normal_normal(q: DiagonalNormal, p: DiagonalNormal) -> Tensor:
 def _point_density(q: PointMass, p: Distribution) -> Tensor:
     shape = torch.broadcast_shapes(q.batch_shape, p.batch_shape)
     return torch.full(shape, math.inf, dtype=q.loc.dtype, device=q.loc.device)
+
+
+@register_kl(Correlated, DiagonalNormal)
+def _correlated_normal(q: Correlated, p: DiagonalNormal) -> Tensor:
+    """`1/2 sum_j (S_jj + (m_j - p_j)^2) / s_j^2 - 1/2 log det S + sum_j log s_j - d/2`, S the covariance of q."""
+    squares = (q.variance + (q.loc - p.loc).square()) / p.scale.square()
+    return (0.5 * (squares - 1) + p.scale.log()).sum(-1) - q.log_volume

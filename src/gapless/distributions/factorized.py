@@ -1,7 +1,7 @@
 """Distributions over examples whose features are independent given the parameters, and the reparameterization trick."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import torch
@@ -29,6 +29,13 @@ def reparameterize(loc: Tensor, scale: Tensor, eps: Tensor) -> Tensor:
     tensor([2.])
     """
     return loc + scale * eps.detach()
+
+
+def noise(shape: Sequence[int], like: Tensor, generator: torch.Generator | None, draw: Callable[..., Tensor]) -> Tensor:
+    """Noise of this shape by `draw` (torch.randn, torch.rand), of the type and on the device of `like`."""
+    # A CPU generator serves every device, so that the same seed gives the same noise everywhere.
+    device = generator.device if generator is not None else like.device
+    return draw(shape, generator=generator, device=device, dtype=like.dtype).to(like.device, non_blocking=True)
 
 
 class Factorized(Distribution):
@@ -62,7 +69,4 @@ class Factorized(Distribution):
         return values.flatten(values.dim() - self.event_dims).sum(-1) if self.event_dims else values
 
     def _noise(self, sample_shape: Sequence[int], like: Tensor, generator: torch.Generator | None, draw) -> Tensor:
-        # A CPU generator serves every device, so that the same seed gives the same noise everywhere.
-        device = generator.device if generator is not None else like.device
-        shape = (*sample_shape, *self.batch_shape, *self.event_shape)
-        return draw(shape, generator=generator, device=device, dtype=like.dtype).to(like.device, non_blocking=True)
+        return noise((*sample_shape, *self.batch_shape, *self.event_shape), like, generator, draw)

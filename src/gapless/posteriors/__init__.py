@@ -1,7 +1,8 @@
 """Heads that turn an encoder's output into q(z|x)."""
 
-from gapless.posteriors import discrete, normals, posterior, products, quantized, spheres
+from gapless.posteriors import discrete, flows, normals, posterior, products, quantized, spheres
 from gapless.posteriors.discrete import *
+from gapless.posteriors.flows import *
 from gapless.posteriors.normals import *
 from gapless.posteriors.posterior import *
 from gapless.posteriors.products import *
@@ -15,3 +16,4 @@ __all__ += discrete.__all__
 __all__ += products.__all__
 __all__ += quantized.__all__
 __all__ += spheres.__all__
+__all__ += flows.__all__

@@ -1,0 +1,77 @@
+"""Mixtures."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from gapless.distributions.factorized import noise
+
+__all__ = ["Mixture"]
+
+
+class Mixture(Distribution):
+    """`p(z) = sum_k w_k p_k(z)`: draws choose a component by its weight, then a point of it.
+
+    Args:
+        logits: logarithms of the weights up to a constant, shape (components,).
+        components: batch_shape (components,), event_shape (d,), `sample(shape, generator)`.
+
+    >>> from gapless.distributions import DiagonalNormal
+    >>> Mixture(torch.zeros(2), DiagonalNormal(torch.tensor([[-1.0], [1.0]]), torch.ones(2, 1))).mean
+    tensor([0.])
+    """
+
+    arg_constraints: ClassVar[dict] = {}  # pyright: ignore[reportIncompatibleMethodOverride]
+
+    def __init__(self, logits: Tensor, components: Distribution):
+        self.logits, self.components = logits, components
+        super().__init__(torch.Size(), components.event_shape, validate_args=False)
+
+    @property
+    def weights(self) -> Tensor:
+        """Shape (components,), they sum to 1."""
+        return self.logits.softmax(0)
+
+    @property
+    def mean(self) -> Tensor:
+        return self.weights @ self.components.mean
+
+    @property
+    def variance(self) -> Tensor:
+        between = (self.components.mean - self.mean).square()
+        return self.weights @ (self.components.variance + between)
+
+    @property
+    def stddev(self) -> Tensor:
+        return self.variance.sqrt()
+
+    @property
+    def mode(self) -> Tensor:
+        """The component's mean of highest density: the mode itself lies near it, in no closed form."""
+        means = self.components.mean
+        return means[self.log_prob(means).argmax()]
+
+    def sample(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Draws without gradient, shape (*sample_shape, d)."""
+        with torch.no_grad():
+            uniform = noise(sample_shape, self.logits, generator, torch.rand).flatten()
+            ends = self.weights.cumsum(0)
+            chosen = torch.searchsorted(ends / ends[-1], uniform, right=True).clamp_max(len(ends) - 1)
+            # The r-th draw of a component takes the r-th of the points that were drawn of every component.
+            order = chosen.argsort(stable=True)
+            counts = chosen.bincount(minlength=len(ends))
+            firsts = (counts.cumsum(0) - counts)[chosen[order]]
+            rank = torch.empty_like(chosen)
+            rank[order] = torch.arange(len(chosen), device=chosen.device) - firsts
+            components: Any = self.components
+            points = components.sample((int(counts.max()),), generator=generator)
+            return points[rank, chosen].reshape(*sample_shape, *self.event_shape)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-density in nats: (*samples, d) -> (*samples,)."""
+        return (self.components.log_prob(value[..., None, :]) + self.logits.log_softmax(0)).logsumexp(-1)
