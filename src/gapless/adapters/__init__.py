@@ -1,21 +1,26 @@
 """Autoencoders as audit subjects: our own models here, other people's in modules beside."""
 
+from functools import singledispatch
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 
 from gapless import posteriors, priors
-from gapless.audit import Law, Subject, standard
+from gapless.audit import Law, Subject, laws, standard
 from gapless.data import Dataset, Items, batch
+from gapless.distributions import DiagonalNormal, FullNormal, Mixture
+from gapless.distributions.flowing import Pushed
 from gapless.errors import UsageError
 from gapless.model import Model
 
-__all__ = ["all_items", "audited_items", "subject"]
+__all__ = ["all_items", "audited_items", "law_of", "subject"]
 
 ENOUGH_HELD_OUT = 1000
 MOST_ITEMS = 20_000
+PIECE = 8192
 
 
 def subject(model: Model) -> Subject:
@@ -46,14 +51,60 @@ def subject(model: Model) -> Subject:
 
 
 def _law(model: Model) -> Law | None:
-    if isinstance(model.posterior, posteriors.PointMass):
+    if isinstance(model.posterior, posteriors.PointMass) and isinstance(model.prior, priors.StandardNormal):
         return None
-    if isinstance(model.prior, priors.StandardNormal):
-        return standard(model.latent)
+    with torch.no_grad():
+        return law_of(model.prior_distribution(), type(model.prior).__name__)
+
+
+@singledispatch
+def law_of(prior: Distribution, name: str) -> Law:
+    """The reference law of a distribution of codes; `register` another kind of distribution here.
+
+    Args:
+        prior: p(z).
+        name: how the card calls it.
+    """
     raise UsageError(
-        f"the prior {type(model.prior).__name__} has no reference law yet",
+        f"the prior {name}, of {type(prior).__name__}, has no reference law",
         fix="pass one: Subject(encode, decode, prior=PushForward(...)), or audit under reference='moments'",
     )
+
+
+@law_of.register
+def _normal(prior: DiagonalNormal, name: str) -> Law:
+    if not prior.loc.any() and bool((prior.scale == 1).all()):
+        return standard(len(prior.loc))
+    return _gaussians(prior, name)[0]
+
+
+@law_of.register
+def _mixture(prior: Mixture, name: str) -> Law:
+    if not isinstance(prior.components, (DiagonalNormal, FullNormal)):
+        return law_of.dispatch(Distribution)(prior.components, name)
+    return laws.Mixture(_array(prior.weights), _gaussians(prior.components, name), name=name)
+
+
+@law_of.register
+def _pushed(prior: Pushed, name: str) -> Law:
+    @torch.no_grad()
+    def push(u: np.ndarray) -> np.ndarray:
+        rows = torch.as_tensor(u, dtype=torch.float32).split(PIECE)
+        return np.concatenate([_array(prior.push(piece)) for piece in rows])
+
+    return laws.PushForward(push, noise=prior.noise, dimension=prior.event_shape[0], name=name)
+
+
+def _gaussians(normals: DiagonalNormal | FullNormal, name: str) -> list[laws.Gaussian]:
+    """One an item of the batch, or the only one."""
+    factors = normals.factor if isinstance(normals, FullNormal) else torch.diag_embed(normals.stddev)
+    d = normals.event_shape[0]
+    pairs = zip(_array(normals.loc.reshape(-1, d)), _array(factors.reshape(-1, d, d)), strict=True)
+    return [laws.Gaussian(loc, factor, name=name) for loc, factor in pairs]
+
+
+def _array(values: Tensor) -> np.ndarray:
+    return values.detach().cpu().double().numpy()
 
 
 def audited_items(data: Dataset) -> tuple[Tensor, np.ndarray | None, str]:

@@ -11,6 +11,9 @@ from gapless.distributions.factorized import noise
 
 __all__ = ["Mixture"]
 
+PIECE = 2**23
+"""Most values (rows x components x features) that are looked at in one go."""
+
 
 class Mixture(Distribution):
     """`p(z) = sum_k w_k p_k(z)`: draws choose a component by its weight, then a point of it.
@@ -73,5 +76,9 @@ class Mixture(Distribution):
             return points[rank, chosen].reshape(*sample_shape, *self.event_shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log-density in nats: (*samples, d) -> (*samples,)."""
-        return (self.components.log_prob(value[..., None, :]) + self.logits.log_softmax(0)).logsumexp(-1)
+        """Log-density in nats: (*samples, d) -> (*samples,); in pieces, so that memory is bounded."""
+        rows, each = value.reshape(-1, value.shape[-1]), max(1, PIECE // (len(self.logits) * value.shape[-1]))
+        return torch.cat([self._of_rows(piece) for piece in rows.split(each)]).reshape(value.shape[:-1])
+
+    def _of_rows(self, rows: Tensor) -> Tensor:
+        return (self.components.log_prob(rows[:, None]) + self.logits.log_softmax(0)).logsumexp(-1)

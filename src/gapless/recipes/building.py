@@ -23,7 +23,7 @@ from gapless.randomness import seed_of
     regularized,
     weights,
 )
-from gapless.recipes import adversarial, basics, bounds, conditional, discrete, disentangling, matching, observations, regularized, spheres, tokenizers, weights
+from gapless.recipes import adversarial, basics, bounds, conditional, densities, discrete, disentangling, matching, observations, regularized, spheres, tokenizers, weights
 from gapless.recipes.recipe import Recipe, Sizes
 
 __all__ = ["RECIPES", "build", "named_recipe", "resolve_network"]
@@ -33,6 +33,7 @@ RECIPES: dict[str, Recipe] = {
     **bounds.RECIPES,
     **adversarial.RECIPES,
     **conditional.RECIPES,
+    **densities.RECIPES,
     **discrete.RECIPES,
     **disentangling.RECIPES,
     **matching.RECIPES,
