@@ -45,8 +45,8 @@ _HOMES = {
     "write_report": "report",
 }
 _MODULES = (
-    "data", "distributions", "draws", "errors", "explorer", "likelihoods", "model", "networks", "objectives",
-    "ownership", "parts", "posteriors", "priors", "randomness", "recipes", "regularizers", "report", "runs", "study",
+    "data", "densities", "distributions", "draws", "errors", "explorer", "likelihoods", "model", "networks",
+    "objectives", "ownership", "parts", "posteriors", "priors", "randomness", "recipes", "regularizers", "report", "runs", "study",
     "testing", "training",
 )  # fmt: skip
 

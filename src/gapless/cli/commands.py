@@ -266,6 +266,34 @@ def sample(
 
 
 @app.command
+def density(
+    run: Path,
+    /,
+    *,
+    kind: str = "mixture",
+    output: Output = None,
+    components: int | None = None,
+    force: bool = False,
+    seed: int = 0,
+    json: bool = False,
+) -> None:
+    """Fit a density to the codes of a trained run and write the run anew, with that density for its prior.
+
+    Args:
+        run: a run folder.
+        kind: mixture, flow or second-stage.
+        output: folder of the new run; RUN-KIND by default.
+        components: normals of a mixture; by default the number of lowest BIC.
+        force: replace an earlier run in the output folder.
+        seed: seed of everything drawn.
+        json: print a JSON object.
+    """
+    from gapless.cli.density import density as fit
+
+    fit(run, kind=kind, output=output, components=components, force=force, seed=seed, json=json)
+
+
+@app.command
 def encode(run: Path, data: str | None = None, /, *, output: Output = None, json: bool = False) -> None:
     """Encode every item of the data: mean and standard deviation of its code, and of the run's own data the part.
 

@@ -44,7 +44,7 @@ def held_out_table(held_out: dict[str, dict[str, Any]]) -> None:
             number(values["elbo"], "-"),
             f"{sum(live)} of {len(live)} ({values['live_share']:.0%})",
             number(values["effective_beta"]),
-            _features(per_feature),
+            _features(per_feature, values["kl"]),
         )
     _console().print(table)
 
@@ -73,9 +73,10 @@ def _interval(measure: Any) -> str:
     return f"{measure.value:.3f} [{measure.low:.3f}, {measure.high:.3f}]"
 
 
-def _features(values: Sequence[float] | None) -> str:
+def _features(values: Sequence[float] | None, kl: float | None) -> str:
     if values is None:
-        return "∞ (a point has no density)"
+        infinite = kl is None or not math.isfinite(kl)
+        return "∞ (a point has no density)" if infinite else "does not split into features"
     ordered = sorted(values, reverse=True)
     return " ".join(number(value) for value in ordered[:4]) + (f" … {number(ordered[-1])}" if len(ordered) > 4 else "")
 

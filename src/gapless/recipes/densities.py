@@ -71,6 +71,6 @@ RECIPES: dict[str, Recipe] = {
         "VAE of learned noise; `gapless density RUN --kind second-stage` then trains the second VAE, on its codes",
         "Dai & Wipf (2019)",
         objective=_elbo,
-        likelihood="NormalWithLearnedScale",
+        likelihood="NormalWithOptimalScale",
     ),
 }
