@@ -46,8 +46,8 @@ _HOMES = {
 }
 _MODULES = (
     "data", "densities", "distributions", "draws", "errors", "explorer", "likelihoods", "model", "networks",
-    "objectives", "ownership", "parts", "posteriors", "priors", "randomness", "recipes", "regularizers", "report", "runs", "study",
-    "testing", "training",
+    "objectives", "ownership", "parts", "posteriors", "priors", "randomness", "recipes", "regularizers", "report",
+    "runs", "study", "testing", "training",
 )  # fmt: skip
 
 __all__ = [
