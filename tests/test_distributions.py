@@ -47,6 +47,7 @@ CASES = {
     "Mixture": Mixture(torch.tensor([0.0, 1.0]), DiagonalNormal(torch.tensor([[-1.0], [1.0]]), torch.ones(2, 1))),
     "Flowed": Flowed(
         torch.ones(2, 2), torch.full((2, 2), 0.5), PlanarTransform(torch.zeros(2), torch.ones(2), torch.tensor(9.0))
+    ),
 }
 
 

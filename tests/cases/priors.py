@@ -1,6 +1,8 @@
 """Cases of priors."""
 
-from gapless import posteriors, priors
+import torch
+
+from gapless import distributions, networks, posteriors, priors
 
 CASES = {
     "StandardNormal": lambda: priors.StandardNormal(3),
@@ -8,10 +10,6 @@ CASES = {
     "UniformCodes": lambda: priors.UniformCodes(4).join(posteriors.FSQ((5, 4))),
     "LearnedCodes": lambda: priors.LearnedCodes(6, (8, 8, 8)).join(posteriors.VectorQuantized(8, 2)),
     "Product": lambda: priors.Product((priors.StandardNormal(2), priors.UniformOnSphere(3))),
-import torch
-
-from gapless import distributions, networks, priors
-
     "LearnedNormal": lambda: priors.LearnedNormal(3, 5.0),
     "Mixture": lambda: priors.Mixture(3, 4, covariance="full", bound=5.0),
     "VampPrior": lambda: priors.VampPrior(3, (2, 3, 1), 4),

@@ -20,8 +20,6 @@ CASES = {
         networks.MLP((1, 4, 4), (6,), hidden=()), networks.MLP((6,), (1,), hidden=(8,)), similarity=0.5, weight=0.3
     ),
     "PatchCritic": lambda: regularizers.PatchCritic(networks.MLP((1, 4, 4), (1, 2, 2), hidden=(8,)), weight=0.3),
-from gapless import regularizers
-
     "Commitment": lambda: regularizers.Commitment(2.0, 0.5),
     "Perplexity": regularizers.Perplexity,
 }

@@ -34,16 +34,15 @@ from gapless.distributions.normals import *
 from gapless.distributions.perceptual import *
 from gapless.distributions.pixels import *
 from gapless.distributions.points import *
+from gapless.distributions.products import *
+from gapless.distributions.quantized import *
 from gapless.distributions.reals import *
+from gapless.distributions.spheres import *
 
 __all__ = []
 __all__ += bits.__all__
 __all__ += categories.__all__
 __all__ += counts.__all__
-from gapless.distributions.products import *
-from gapless.distributions.quantized import *
-from gapless.distributions.spheres import *
-
 __all__ += discrete.__all__
 __all__ += divergences.__all__
 __all__ += factorized.__all__
@@ -53,7 +52,7 @@ __all__ += normals.__all__
 __all__ += perceptual.__all__
 __all__ += pixels.__all__
 __all__ += points.__all__
-__all__ += reals.__all__
 __all__ += products.__all__
 __all__ += quantized.__all__
+__all__ += reals.__all__
 __all__ += spheres.__all__

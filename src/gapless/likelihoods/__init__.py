@@ -1,6 +1,15 @@
 """Heads that turn a decoder's output into p(x|z)."""
 
-from gapless.likelihoods import bits, categories, counts, likelihood, normals, perceptual, pixels, reals
+from gapless.likelihoods import (
+    bits,
+    categories,
+    counts,
+    likelihood,
+    normals,
+    perceptual,
+    pixels,
+    reals,
+)
 from gapless.likelihoods.bits import *
 from gapless.likelihoods.categories import *
 from gapless.likelihoods.counts import *

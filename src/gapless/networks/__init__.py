@@ -1,6 +1,12 @@
 """Networks from tensors to tensors; they know nothing of probability."""
 
-from gapless.networks import bayesian, convolutions, network, perceptrons, spatial
+from gapless.networks import (
+    bayesian,
+    convolutions,
+    network,
+    perceptrons,
+    spatial,
+)
 from gapless.networks.bayesian import *
 from gapless.networks.convolutions import *
 from gapless.networks.network import *
@@ -9,7 +15,7 @@ from gapless.networks.spatial import *
 
 __all__ = []
 __all__ += network.__all__
-__all__ += perceptrons.__all__
-__all__ += convolutions.__all__
 __all__ += bayesian.__all__
+__all__ += convolutions.__all__
+__all__ += perceptrons.__all__
 __all__ += spatial.__all__

@@ -13,17 +13,21 @@ from gapless.model import Model
 from gapless.objectives import Objective
 from gapless.parts import named
 from gapless.randomness import seed_of
+from gapless.recipes import (
     adversarial,
     basics,
     bounds,
     conditional,
+    densities,
+    discrete,
     disentangling,
     matching,
     observations,
     regularized,
+    spheres,
+    tokenizers,
     weights,
 )
-from gapless.recipes import adversarial, basics, bounds, conditional, densities, discrete, disentangling, matching, observations, regularized, spheres, tokenizers, weights
 from gapless.recipes.recipe import Recipe, Sizes
 
 __all__ = ["RECIPES", "build", "named_recipe", "resolve_network"]

@@ -21,10 +21,10 @@ from gapless.regularizers.regularizer import *
 
 __all__ = []
 __all__ += regularizer.__all__
-__all__ += decomposition.__all__
-__all__ += moments.__all__
-__all__ += kernels.__all__
-__all__ += decoders.__all__
-__all__ += equivariance.__all__
-__all__ += critics.__all__
 __all__ += codebooks.__all__
+__all__ += critics.__all__
+__all__ += decoders.__all__
+__all__ += decomposition.__all__
+__all__ += equivariance.__all__
+__all__ += kernels.__all__
+__all__ += moments.__all__
