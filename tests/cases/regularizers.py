@@ -2,7 +2,7 @@
 
 from gapless import networks, regularizers
 
-MODELS: dict[str, str] = {}
+MODELS = {"Commitment": "vq-vae", "Perplexity": "vq-vae"}
 """The recipe whose model a regularizer needs, where that is not the VAE."""
 
 CASES = {

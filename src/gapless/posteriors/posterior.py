@@ -21,6 +21,8 @@ class Posterior(Part, ABC):
     """
 
     parameters_per_code: ClassVar[int] = 1
+    moved_by_draws: ClassVar[bool] = True
+    """Whether its own parameters get a gradient through its draws; a codebook gets its from a regularizer."""
 
     def parameter_shape(self, latent: int) -> tuple[int, ...]:
         """What the encoder must put out for one item with so many latent features."""

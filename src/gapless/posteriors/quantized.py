@@ -35,6 +35,8 @@ class VectorQuantized(Coded):
     torch.Size([5, 3])
     """
 
+    moved_by_draws = False
+
     def __init__(self, codes: int = 512, width: int = 4):
         super().__init__()
         _check(codes=codes, width=width)
@@ -78,6 +80,8 @@ class ResidualQuantized(Coded):
     """
 
     findable = False  # the code nearest to a sum need not be its first
+
+    moved_by_draws = False
 
     def __init__(self, codes: int = 64, width: int = 4, *, levels: int = 4):
         super().__init__()
