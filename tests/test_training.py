@@ -227,8 +227,8 @@ def test_pairs_that_cannot_be_are_refused_with_the_fix():
     table = gapless.read(rng.normal(size=(50, 3)), likelihood="Bernoulli")
     with pytest.raises(UsageError, match=r"values in \[0, 1\](.|\n)*--likelihood NormalWithOptimalScale"):
         study.train(table, settings=SMALL)
-    with pytest.raises(UsageError, match="no likelihood called 'Poisson'"):
-        study.train(gapless.read(rng.normal(size=(50, 3)), likelihood="Poisson"), settings=SMALL)
+    with pytest.raises(UsageError, match="no likelihood called 'Poison'"):
+        study.train(gapless.read(rng.normal(size=(50, 3)), likelihood="Poison"), settings=SMALL)
     with pytest.raises(UsageError, match="device 'gpu' is not there"):
         study.train(blobs(), settings=Settings(device="gpu"))
 

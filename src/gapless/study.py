@@ -237,13 +237,14 @@ def check_support(data: Dataset) -> None:
     """
     head: Any = named(data.likelihood, likelihoods)
     low, high = head.support
+    values = f"in [{low:g}, {high:g}]" if high < math.inf else f"from {low:g} on"
     scaling = "unit to map the values to [0, 1]" if high < math.inf else "none where the values are counts or classes"
     fix = f"use --likelihood NormalWithOptimalScale, or --scaling {scaling}"
     for items, name in ((data.train, "training"), (data.held_out, "held-out")):
         smallest, largest = _range(items, data)
         if smallest < low - 1e-6 or largest > high + 1e-6:
             raise UsageError(
-                f"a {data.likelihood} likelihood explains values in [{low:g}, {high:g}]; "
+                f"a {data.likelihood} likelihood explains values {values}; "
                 f"the {name} items lie in [{smallest:g}, {largest:g}] (scaling: {data.scaling.name})",
                 where=data.source,
                 fix=fix,
