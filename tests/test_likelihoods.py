@@ -12,6 +12,7 @@ from gapless import distributions, likelihoods, recipes, study
 from gapless.errors import UsageError
 from gapless.randomness import generator
 from gapless.settings import Settings
+from gapless.training.course import Course
 from gapless.training.execution import arranged
 
 
@@ -350,3 +351,22 @@ def test_accumulation_has_the_gradients_of_the_whole_batch(name):
     assert torch.allclose(terms.loss, expected.loss, rtol=1e-12)
     for mine, theirs in zip(model.parameters(), other.parameters(), strict=True):
         assert torch.allclose(mine.grad, theirs.grad, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", set(cases.likelihoods.CASES) - {"Bernoulli", "Normal"})
+def test_played_steps_end_in_the_bits_of_plain_ones(name):
+    known = likelihoods.Known((1, 4, 4), 3.0)
+    ends = []
+    for plain in (False, True):
+        model, objective = recipes.build("vae", (1, 4, 4), latent=2, likelihood=name, hidden=(8,), known=known)
+        unit = 1 if model.likelihood.whole else 3
+        batches = [torch.randint(0, 4, (8, 1, 4, 4), generator=generator(1, "picture", n)) / unit for n in range(12)]
+        model.center(batches[0].mean(0))
+        course = Course(model.train(), objective.train(), Settings(epochs=1), epochs=1, per_epoch=12, items=96)
+        if plain:
+            course.replay = None
+        for x in batches:
+            course.advance(x.clone())
+        course.look()
+        ends.append(model.state_dict())
+    assert all(torch.equal(value, ends[1][key]) for key, value in ends[0].items())
