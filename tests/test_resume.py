@@ -30,6 +30,9 @@ VARIANTS = {
     "GECO, whose multiplier is learned": ("geco", {"target": 5.0}),
     "early stopping": ("vae", {"patience": 1, "learning_rate": 0.1}),
     "accumulation": ("vae", {"accumulate": 2}),
+    "a critic of codes": ("factor-vae", {"option": ("units=8",)}),
+    "a critic of items": ("vae-gan", {"option": ("units=8",)}),
+    "a Jacobian, by noise": ("rae-gp", {}),
 }
 
 

@@ -191,7 +191,8 @@ def test_terms_looked_at_late_are_the_same_numbers(monkeypatch):
     assert trained() == at_once
 
 
-def test_an_objective_that_freezes_a_network_needs_whole_weights():
-    model, objective = built("piwae")
-    with pytest.raises(UsageError, match="PIWAE needs whole weights"):
+@pytest.mark.parametrize(("recipe", "kind"), [("piwae", "PIWAE"), ("rae-l2", "ELBO"), ("rae-gp", "ELBO")])
+def test_an_objective_that_needs_whole_weights_says_so(recipe, kind):
+    model, objective = built(recipe)
+    with pytest.raises(UsageError, match=f"{kind} needs whole weights"):
         arranged(model, objective, Settings(), shards=object.__new__(Shards))

@@ -71,6 +71,7 @@ class ELBO(Objective):
             raise UsageError("a capacity and free bits both set the least KL", fix="give one of them")
         self.penalties = nn.ModuleList(penalties)
         self.comparable = all(penalty.comparable for penalty in penalties)
+        self.freezes = any(penalty.whole for penalty in penalties)
 
     @property
     def effective_beta(self) -> float:

@@ -40,6 +40,8 @@ class DecoderWeights(Regularizer):
     0.0001
     """
 
+    whole = True
+
     def __init__(self, weight: float = 1e-4):
         super().__init__()
         self.weight = checked_weight(weight)
@@ -62,6 +64,8 @@ class DecoderJacobian(Regularizer):
     >>> DecoderJacobian(probes=2).probes
     2
     """
+
+    whole = True
 
     def __init__(self, weight: float = 1e-4, *, probes: int = 1):
         super().__init__()

@@ -36,11 +36,13 @@ class Regularizer(Part, ABC):
         weight: what the value is multiplied by in the loss.
         items: number of training items; None until `plan` says so.
         comparable: whether its values of different epochs measure the same thing; not where a critic learns.
+        whole: whether it needs the networks' weights whole on every process: their squares, a gradient's gradient.
     """
 
     weight: float
     items: int | None = None
     comparable: bool = True
+    whole: bool = False
 
     def plan(self, items: int | None) -> None:
         """Say how many training items there are; no part of the state."""
