@@ -40,7 +40,7 @@ class Covariance(Regularizer):
     def forward(self, draws: Draws, *, generator: torch.Generator | None = None) -> Penalty:
         covariance = covariance_of(draws.posterior.mean)
         if self.of == "aggregate":
-            covariance = covariance + torch.diag(draws.posterior.variance.mean(0))
+            covariance = covariance + torch.diag(draws.posterior.stddev.square().mean(0))
         variances = covariance.diagonal()
         others = covariance - torch.diag(variances)
         return Penalty(self.off_diagonal * others.square().sum() + self.diagonal * (variances - 1).square().sum())
