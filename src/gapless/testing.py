@@ -154,7 +154,8 @@ def check_regularizer(regularizer: Regularizer, model: Model, x: Tensor) -> None
     """Finite scalars, the same noise for the same generator, and each player moved by its own loss alone.
 
     The value has the same number without gradients (evaluation), is finite for a batch of one, and moves encoder or
-    decoder but nothing of the regularizer's; its own loss moves the regularizer and nothing of the model's.
+    decoder (unless it is shown alone, at weight 0) but nothing of the regularizer's. Its own loss moves the regularizer
+    and nothing of the model's.
     """
     first, second = _penalty(regularizer, model, x), _penalty(regularizer, model, x)
     for name, number in _numbers(first).items():
@@ -168,6 +169,7 @@ def check_regularizer(regularizer: Regularizer, model: Model, x: Tensor) -> None
             _law(math.isfinite(number.item()), f"the {name} of a batch of one is not finite")
     players = [part for part in (model.encoder, model.decoder) if _moves(first.value, part)]
     _law(bool(players) or not regularizer.weight, "the value moves neither encoder nor decoder")
+    _law(bool(players) or regularizer.weight == 0, "the value moves neither encoder nor decoder")
     _law(not _moves(first.value, regularizer), "the value moves the regularizer's own parameters")
     _law((first.own is None) == (not list(regularizer.parameters())), "own parameters and an own loss go together")
     if first.own is not None:
