@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from gapless.data import Dataset, Items, Scaling, read, read_items
+from gapless.data import BUILT_IN, Dataset, Items, Scaling, read, read_items
 from gapless.errors import DataError, GaplessError
 
 __all__ = ["DataCard"]
@@ -70,7 +70,7 @@ class DataCard:
 
     def _find(self) -> None:
         """The source is kept as it was given: a relative path holds in the folder it was given in."""
-        if self.source != "digits" and not Path(self.source).exists():
+        if self.source not in BUILT_IN and not Path(self.source).exists():
             raise DataError(
                 "the data this run was trained on is not here",
                 where=str(Path(self.source).absolute()),

@@ -17,7 +17,7 @@ app = App(
     version=gapless.__version__,
     help=(
         "Train variational autoencoders on your own data and see what their latent space is worth.\n\n"
-        "DATA is `digits` (built in), an .npy, .npz, .csv, .parquet, .arrow or idx file, or a folder or .zip of "
+        "DATA is `digits` or `sprites` (built in), an .npy, .npz, .csv, .parquet, .arrow or idx file, or a folder or .zip of "
         "images. Every command takes `--help`; `--debug` shows the traceback of an error."
     ),
     suppress_keyboard_interrupt=False,  # main says what was saved and how to go on

@@ -178,10 +178,11 @@ def verify(folder: Path, *, json: bool) -> None:
 
 def inspect(source: str, *, reading: Reading, json: bool) -> None:
     """Print what is in the data, or what a run folder holds."""
+    from gapless.data import BUILT_IN
     from gapless.workplaces import is_ours
 
     folder = Path(source)
-    if source != "digits" and folder.is_dir() and is_ours(folder):
+    if source not in BUILT_IN and folder.is_dir() and is_ours(folder):
         return _inspect_run(folder, json=json)
     data = reading.read(source, seed=0)
     if json:

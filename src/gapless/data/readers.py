@@ -22,10 +22,11 @@ from gapless.data.raw import Raw, Request, printable
 from gapless.data.scaling import NAMES
 from gapless.data.shards import holds_shards, read_shards
 from gapless.data.shuffles import split
+from gapless.data.sprites import read_sprites, sprite_factors
 from gapless.data.tables import read_table
 from gapless.errors import DataError, UsageError
 
-__all__ = ["Everything", "load_pieces", "read", "read_items", "request_of"]
+__all__ = ["BUILT_IN", "Everything", "factors_of", "load_pieces", "read", "read_items", "request_of"]
 
 Reader = Callable[[Path, Request], Raw]
 
@@ -38,7 +39,7 @@ _BY_SUFFIX: dict[str, tuple[Reader, frozenset[str]]] = {
     **dict.fromkeys(columnar.SUFFIXES, (columnar.read_columnar, frozenset({"label", "drop", "resize"}))),
 }
 _CAN_READ = (
-    "'digits', .npy, .npz, .csv, .tsv, .arrow, .feather, .parquet, .tar, idx and idx.gz files, a folder of them, "
+    "'digits', 'sprites', .npy, .npz, .csv, .tsv, .arrow, .feather, .parquet, .tar, idx and idx.gz files, a folder of them, "
     "a folder or .zip of images, a folder of shards or one saved by Hugging Face's datasets"
 )
 
@@ -59,8 +60,8 @@ def read(
     """Read a source, split it, look at it, and choose the scaling and the likelihood that suit it.
 
     Args:
-        source: "digits" (scikit-learn's, always; a file of that name is "./digits"), a path, an array or anything
-            with `__array__`, or a pair (values, labels).
+        source: "digits" (scikit-learn's, always; a file of that name is "./digits"), "sprites" (drawn from known
+            factors), a path, an array or anything with `__array__`, or a pair (values, labels).
         held_out: fraction to hold out, inside (0, 1); not used where the source brings its own held-out part.
         seed: which split, from 0.
         likelihood: the name of a likelihood, kept as it is, or "auto".
@@ -194,9 +195,9 @@ def _whole(value: Any) -> bool:
 
 
 def _load(source: Any, request: Request) -> tuple[Raw, str]:
-    if isinstance(source, str) and source == "digits":
+    if isinstance(source, str) and source in BUILT_IN:
         _refuse_options(request, frozenset(), source)
-        return _read_digits(), source
+        return BUILT_IN[source](), source
     if isinstance(source, str | os.PathLike):
         return _load_path(source, request), printable(os.fspath(source))
     _refuse_options(request, frozenset(), "an array")
@@ -216,7 +217,7 @@ def load_pieces(source: Any, request: Request) -> tuple[Pieces, str]:
         DataError: if the data cannot be read.
         UsageError: if an argument cannot be used.
     """
-    if isinstance(source, str | os.PathLike) and source != "digits":
+    if isinstance(source, str | os.PathLike) and source not in BUILT_IN:
         path, name = Path(source), printable(os.fspath(source))
         with _told(path):
             reader, takes = _reader(path, name)
@@ -238,6 +239,20 @@ def _read_digits() -> Raw:
     digits: Any = load_digits()
     images = digits.images.astype(np.uint8)
     return from_array(images, digits.target, where="digits", full_scale=16.0)
+
+
+BUILT_IN: dict[Any, Callable[[], Raw]] = {"digits": _read_digits, "sprites": read_sprites}
+"""Data that needs no file."""
+_FACTORS: dict[Any, Callable[[], dict[str, np.ndarray]]] = {"sprites": sprite_factors}
+
+
+def factors_of(source: Any) -> dict[str, np.ndarray]:
+    """What the items of a source were made from, where that is known: codes (n,) by name, in the order of the data.
+
+    >>> list(factors_of("sprites")), factors_of("digits")
+    (['shape', 'scale', 'orientation', 'x', 'y'], {})
+    """
+    return _FACTORS[source]() if isinstance(source, str) and source in _FACTORS else {}
 
 
 def _load_path(source: Any, request: Request) -> Raw:
