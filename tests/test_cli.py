@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 COMMANDS = (
-    "audit", "compare", "decode", "demo", "doctor", "encode", "explore", "inspect", "interpolate", "recipes",
-    "reconstruct", "sample", "shards", "train", "verify",
+    "audit", "compare", "decode", "demo", "doctor", "encode", "evaluate", "explore", "inspect", "interpolate",
+    "recipes", "reconstruct", "sample", "shards", "train", "verify",
 )  # fmt: skip
 GAPLESS = Path(sys.executable).with_name("gapless")
 

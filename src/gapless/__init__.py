@@ -11,6 +11,7 @@ from gapless.machine import before_torch
 if TYPE_CHECKING:
     from gapless.data import Dataset, batch, read
     from gapless.errors import DataError, Diverged, GaplessError, MissingExtra, UsageError
+    from gapless.evaluation import evaluate
     from gapless.explorer import explore
     from gapless.model import Model
     from gapless.objectives import ELBO
@@ -37,6 +38,7 @@ _HOMES = {
     "UsageError": "errors",
     "batch": "data",
     "compare": "study",
+    "evaluate": "evaluation",
     "explore": "explorer",
     "load": "runs",
     "load_run": "runs",
@@ -46,6 +48,7 @@ _HOMES = {
 }
 _MODULES = (
     "data", "densities", "distributions", "draws", "errors", "explorer", "likelihoods", "model", "networks",
+    "data", "distributions", "draws", "errors", "evaluation", "explorer", "likelihoods", "model", "networks",
     "objectives", "ownership", "parts", "posteriors", "priors", "randomness", "recipes", "regularizers", "report",
     "runs", "study", "testing", "training",
 )  # fmt: skip
@@ -65,6 +68,7 @@ __all__ = [
     "__version__",
     "batch",
     "compare",
+    "evaluate",
     "explore",
     "load",
     "load_run",

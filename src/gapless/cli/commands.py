@@ -17,8 +17,8 @@ app = App(
     version=gapless.__version__,
     help=(
         "Train variational autoencoders on your own data and see what their latent space is worth.\n\n"
-        "DATA is `digits` or `sprites` (built in), an .npy, .npz, .csv, .parquet, .arrow or idx file, or a folder or .zip of "
-        "images. Every command takes `--help`; `--debug` shows the traceback of an error."
+        "DATA is `digits` or `sprites` (built in), an .npy, .npz, .csv, .parquet, .arrow or idx file, or a folder or "
+        ".zip of images. Every command takes `--help`; `--debug` shows the traceback of an error."
     ),
     suppress_keyboard_interrupt=False,  # main says what was saved and how to go on
     help_format="plaintext",  # the others load a Markdown parser for nothing
@@ -159,6 +159,40 @@ def audit(
 
     auditing.audit(
         run, data, reference=reference, budget=budget, html=html, bars=fail_on, seed=seed, json=json, label=label
+    )
+
+
+@app.command
+def evaluate(
+    run: Path,
+    data: str | None = None,
+    /,
+    *,
+    samples: int = 5000,
+    items: int | None = None,
+    factors: tuple[str, ...] = (),
+    features: tuple[str, ...] = (),
+    seed: int = 0,
+    json: bool = False,
+) -> None:
+    """Say what a model is worth: ELBO by term and feature, log p(x) by importance samples, bits, active units.
+
+    Args:
+        run: a run folder.
+        data: a file or folder; by default the held-out part of the data the run was trained on.
+        samples: draws an item for the bound of log p(x).
+        items: a random subset of so many items, to save time; all by default.
+        factors: what the items were made from, for MIG, SAP, DCI and modularity: a column of the data, or a .csv or
+            .npz file with one value an item; can be given more than once. Known for sprites.
+        features: compare generated with real items on pixels, pca, embedding, or a pair of files
+            REAL.npy,GENERATED.npy; can be given more than once.
+        seed: seed of everything drawn.
+        json: print a JSON object.
+    """
+    from gapless.cli import evaluating
+
+    evaluating.evaluate(
+        run, data, samples=samples, items=items, factors=factors, features=features, seed=seed, json=json
     )
 
 

@@ -39,8 +39,8 @@ _BY_SUFFIX: dict[str, tuple[Reader, frozenset[str]]] = {
     **dict.fromkeys(columnar.SUFFIXES, (columnar.read_columnar, frozenset({"label", "drop", "resize"}))),
 }
 _CAN_READ = (
-    "'digits', 'sprites', .npy, .npz, .csv, .tsv, .arrow, .feather, .parquet, .tar, idx and idx.gz files, a folder of them, "
-    "a folder or .zip of images, a folder of shards or one saved by Hugging Face's datasets"
+    "'digits', 'sprites', .npy, .npz, .csv, .tsv, .arrow, .feather, .parquet, .tar, idx and idx.gz files, a folder of "
+    "them, a folder or .zip of images, a folder of shards or one saved by Hugging Face's datasets"
 )
 
 
