@@ -38,6 +38,7 @@ class Settings:
         binarize: draw every grey value anew as a bit whenever it is seen.
         seed: seed of weights, order and noise.
         network: auto, mlp, residual, convolutional or spatial; auto: convolutional for images of over 1,024 values.
+        network: auto, affine, mlp, residual or convolutional; auto: convolutional for images of over 1,024 values.
         hidden: units of the mlp encoder's hidden layers; the decoder mirrors them.
         channels: channels of the convolutional encoder's levels; the decoder mirrors them.
         activation: elu, gelu, relu, silu, softplus or tanh.

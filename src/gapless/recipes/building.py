@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,6 @@ from gapless.model import Model
 from gapless.objectives import Objective
 from gapless.parts import named
 from gapless.randomness import seed_of
-from gapless.recipes import (
     adversarial,
     basics,
     bounds,
@@ -28,6 +27,7 @@ from gapless.recipes import (
     tokenizers,
     weights,
 )
+from gapless.recipes import adversarial, basics, bounds, conditional, densities, discrete, disentangling, linear, matching, observations, regularized, spheres, tokenizers, weights
 from gapless.recipes.recipe import Recipe, Sizes
 
 __all__ = ["RECIPES", "build", "named_recipe", "resolve_network"]
@@ -40,6 +40,7 @@ RECIPES: dict[str, Recipe] = {
     **densities.RECIPES,
     **discrete.RECIPES,
     **disentangling.RECIPES,
+    **linear.RECIPES,
     **matching.RECIPES,
     **observations.RECIPES,
     **regularized.RECIPES,
@@ -86,6 +87,8 @@ def build(
         likelihood: name of a likelihood.
         network: "mlp", "residual", "convolutional", "spatial" or "auto": convolutional for images of more than 1,024
             values (32 x 32 grey), else mlp.
+        network: "affine", "mlp", "residual", "convolutional" or "auto": convolutional for images of more than
+            1,024 values (32 x 32 grey), else mlp.
         hidden: units of an mlp encoder's hidden layers; the decoder mirrors them.
         channels: channels of a convolutional encoder's levels; the decoder mirrors them.
         activation: one of the activations of `networks`.
@@ -121,7 +124,13 @@ def build(
     return model, _seeded_part(recipe, "objective", sizes_of, given, seed)
 
 
-NETWORKS: dict[str, tuple[type[networks.Network], type[networks.Network]]] = {
+def _affine(inputs: Sequence[int], outputs: Sequence[int]) -> networks.Network:
+    """A perceptron without hidden layers."""
+    return networks.MLP(inputs, outputs, hidden=())
+
+
+NETWORKS: dict[str, tuple[Callable[..., networks.Network], Callable[..., networks.Network]]] = {
+    "affine": (_affine, _affine),
     "mlp": (networks.MLP, networks.MLP),
     "residual": (networks.ResidualMLP, networks.ResidualMLP),
     "bayesian": (networks.MLP, networks.BayesianMLP),
@@ -145,12 +154,16 @@ def resolve_network(network: str, event_shape: Sequence[int]) -> str:
     return "convolutional" if image and not small else "mlp"
 
 
-def _networks(network: str, event: tuple[int, ...]) -> tuple[type[networks.Network], type[networks.Network]]:
+def _networks(network: str, event: tuple[int, ...]) -> tuple[Callable[..., networks.Network], ...]:
     return NETWORKS[resolve_network(network, event)]
 
 
 def _seeded(
-    kind: type[networks.Network], inputs: Sequence[int], outputs: Sequence[int], sizes: dict[str, Any], seed: int
+    kind: Callable[..., networks.Network],
+    inputs: Sequence[int],
+    outputs: Sequence[int],
+    sizes: dict[str, Any],
+    seed: int,
 ) -> networks.Network:
     accepted = {name: value for name, value in sizes.items() if name in inspect.signature(kind).parameters}
     with torch.random.fork_rng(devices=[]):
