@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import planted_in_the_audit
+import planted_in_the_evaluation
 import planted_in_the_regularizers
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -371,6 +372,7 @@ MISTAKES = {
     ),
     **planted_in_the_regularizers.MISTAKES,
     **{f"audit: {name}": mistake for name, mistake in planted_in_the_audit.MISTAKES.items()},
+    **planted_in_the_evaluation.MISTAKES,
 }
 
 

@@ -129,7 +129,7 @@ def _trust(evidence: Any) -> Rows:
     if evidence.monte_carlo_error is None:
         return []
     median, fewest = float(evidence.effective.median()), float(evidence.effective.min())
-    loose = f"other draws for the same items; log p(x) itself lies about {evidence.looseness:.2g} higher"
+    loose = f"other draws for the same items; log p(x) itself lies at least about {evidence.looseness:.2g} higher"
     return [
         ("  error of the draws", f"{evidence.monte_carlo_error:.2g}", loose),
         ("  effective samples", f"{median:,.0f}", f"draws that really count, median over items; fewest {fewest:,.0f}"),
@@ -166,15 +166,17 @@ def _factor_rows(found: Summary) -> Rows:
     scores = found.factors
     if scores is None:
         return []
-    names = ", ".join(scores.names)
-    return [
-        ("MIG", f"{scores.mig:.3f}", f"one latent feature a factor? 0 to 1; factors: {names}"),
-        ("SAP", f"{scores.sap:.3f}", "the same, by what predicts the factor"),
-        ("DCI disentanglement", f"{scores.disentanglement:.3f}", "each latent feature serves one factor"),
-        ("DCI completeness", f"{scores.completeness:.3f}", "each factor is served by one latent feature"),
-        ("DCI informativeness", f"{scores.informativeness:.3f}", "accuracy of the factors predicted from all codes"),
-        ("modularity", f"{scores.modularity:.3f}", "each latent feature knows of one factor only"),
+    names, several = ", ".join(scores.names), len(scores.names) > 1
+    rows = [
+        ("MIG", scores.mig, f"is each factor in one latent feature? 0 to 1; factors: {names}"),
+        ("SAP", scores.sap, "the same, by how well single latent features predict the factor"),
+        ("DCI disentanglement", scores.disentanglement, "each latent feature serves one factor"),
+        ("DCI completeness", scores.completeness, "each factor is served by one latent feature"),
+        ("DCI informativeness", scores.informativeness, "accuracy of the factors predicted from all codes"),
+        ("modularity", scores.modularity, "each latent feature knows of one factor only"),
     ]
+    among_factors = ("DCI disentanglement", "modularity")  # 1 for any code where there is a single factor
+    return [(name, f"{value:.3f}", said) for name, value, said in rows if several or name not in among_factors]
 
 
 def _likeness_table(one: Compared, kind: Any) -> Any:

@@ -69,7 +69,7 @@ def counting_of(likelihood: Likelihood, items: Items, scaling: Scaling) -> Count
     if isinstance(likelihood, likelihoods.Bernoulli):
         if _binary(items, scaling):
             return Counting("probabilities of 0 and 1, nothing to dequantise")
-        return Counting("none: a Bernoulli likelihood of grey values is a cross-entropy, not a density", known=False)
+        return Counting("a Bernoulli likelihood of grey values is a cross-entropy, not a density", known=False)
     if likelihood.whole:
         return Counting("probabilities of whole numbers, nothing to dequantise")
     if items.values.dtype.kind in "uib":
@@ -80,7 +80,7 @@ def counting_of(likelihood: Likelihood, items: Items, scaling: Scaling) -> Count
             width,
         )
     return Counting(
-        "none: the values are real numbers of no known bin width, and a density has no bits without one", known=False
+        "the values are real numbers of no known bin width, and a density has no bits without one", known=False
     )
 
 

@@ -237,7 +237,7 @@ class _Work:
         """Bits per dimension; dequantised values need the bound once more."""
         counting = counting_of(self.run.model.likelihood, self.items, self.run.scaling)
         if not counting.known or found.evidence is None:
-            how = counting.how if found.evidence is not None else "none: points have no density"
+            how = counting.how if found.evidence is not None else "points have no density"
             return Bits(None, how)
         if counting.bin_width is not None:
             noisy = measured_bounds(self.run.model, self.feed, self.positions, **options, bin_width=counting.bin_width)
