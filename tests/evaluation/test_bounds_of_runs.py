@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from gapless import recipes
+from gapless import likelihoods, recipes
 from gapless.data import Feed, Items, Scaling
 from gapless.errors import UsageError
 from gapless.evaluation.bits import counting_of
@@ -225,6 +225,15 @@ def test_bits_of_coins_are_one_and_grey_values_have_none():
     real = counting_of(Normal(), items_of(np.zeros((3, 4))), Scaling())
     assert real.bits(-3.0, (4,)).value is None
     assert "no known bin width" in real.how
+
+
+def test_levels_of_grey_and_counts_are_probabilities_and_a_bounded_density_has_no_whole_bins():
+    grey = items_of(np.zeros((3, 4), np.uint8))
+    unit = Scaling((0.0,), (255.0,), "unit")
+    for head in (likelihoods.DiscretisedLogistic(), likelihoods.DiscretisedLogisticMixture(2), likelihoods.Poisson()):
+        assert counting_of(head, grey, unit).bits(-4 * math.log(256), (4,)).value == pytest.approx(8)
+    for head in (likelihoods.ContinuousBernoulli(), likelihoods.MSSSIM()):
+        assert counting_of(head, grey, unit).bits(-3.0, (4,)).value is None
 
 
 def test_dequantised_bits_of_one_width_for_all_and_one_a_column_agree():

@@ -1,5 +1,6 @@
 """`gapless.evaluate` and `gapless evaluate`: on a trained run, other data, factors by name, features of any kind."""
 
+import dataclasses
 import json
 import math
 
@@ -11,6 +12,7 @@ import gapless
 from gapless.cli.commands import app
 from gapless.data import Feed
 from gapless.errors import DataError, GaplessError, UsageError
+from gapless.evaluation.codes import posterior_means
 from gapless.evaluation.known import known_factors
 from gapless.settings import Settings
 
@@ -160,7 +162,7 @@ def test_an_autoencoder_is_evaluated_without_bounds(tmp_path, capsys):
     assert told["evidence"] is None
     assert told["elbo"]["elbo"] is None
     text = printed(capsys, tmp_path / "ae")
-    assert "points, which have no density" in text
+    assert "points have no density" in text
     assert "∞" in text
 
 
@@ -198,6 +200,28 @@ def test_what_cannot_be_is_refused(place, capsys, words, code, said):
     with pytest.raises(GaplessError, match=said) as error:
         printed(capsys, place[0] / "run", *words)
     assert error.value.exit_code == code
+
+
+def test_what_cannot_be_is_refused_before_anything_dear_is_done(place):
+    def told(done, of):
+        raise AssertionError("the bound is under way")
+
+    for wrong in ({"features": ["inception"]}, {"features": ["a.npy,b.npy"]}, {"factors": {"f": np.arange(7)}}):
+        with pytest.raises(GaplessError):
+            gapless.evaluate(place[0] / "run", samples=1, progress=told, **wrong)
+
+
+def test_a_conditional_model_is_given_the_labels_of_the_items_everywhere():
+    run = gapless.train(gapless.read("digits"), recipe="conditional-vae", settings=Settings(latent=3, epochs=4))
+    found = gapless.evaluate(
+        run, samples=3, features=["pca"], factors={"label": gapless.read("digits").train.values[:, 0, 3, 3] > 8}
+    )
+    assert found.bounds.elbo == pytest.approx(run.held_out["elbo"], abs=0.5)
+    assert found.factors.items[0] == 1797
+    assert found.likeness[0].generated.items == (180, 180)
+    wrong = dataclasses.replace(run.data.read().held_out, labels=None)
+    with pytest.raises(DataError, match="conditional"):
+        posterior_means(run.model, Feed(wrong, run.scaling), torch.arange(3))
 
 
 def test_factors_of_another_length_are_refused(place):

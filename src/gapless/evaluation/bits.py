@@ -70,8 +70,12 @@ def counting_of(likelihood: Likelihood, items: Items, scaling: Scaling) -> Count
         if _binary(items, scaling):
             return Counting("probabilities of 0 and 1, nothing to dequantise")
         return Counting("a Bernoulli likelihood of grey values is a cross-entropy, not a density", known=False)
-    if likelihood.whole:
-        return Counting("probabilities of whole numbers, nothing to dequantise")
+    if not likelihood.density:
+        return Counting("this likelihood is a metric in the place of a density", known=False)
+    if likelihood.whole or likelihood.discrete:
+        return Counting("probabilities of whole values, nothing to dequantise")
+    if math.isfinite(likelihood.support[0]) or math.isfinite(likelihood.support[1]):
+        return Counting("the density ends where values do, in the middle of their bins", known=False)
     if items.values.dtype.kind in "uib":
         width = 1 / torch.tensor(scaling.scale, dtype=torch.float64)
         return Counting(

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gapless.conditions import given
 from gapless.data import Feed
 from gapless.distributions import PointMass, divergence_per_feature
 from gapless.draws import Draws, draw
@@ -83,7 +84,7 @@ class Bounds:
         kl: KL(q(z|x) || p(z)) of each item, in closed form where one is known, shape (items,).
         reconstruction_per_feature: mean over items, shape (*event); None where the likelihood does not split so.
         kl_per_feature: mean over items, shape (latent,); None where the KL does not split so.
-        evidence: the importance-weighted bound; None where the posterior has no density (an autoencoder).
+        evidence: the importance-weighted bound; None where posterior (an autoencoder) or likelihood have no density.
     """
 
     reconstruction: Float[Tensor, " items"]
@@ -160,7 +161,7 @@ def measured_bounds(
         noise = generator(seed, "evaluation", 1, number)
         if bin_width is not None:
             x = x + (torch.rand(x.shape, generator=noise).to(x) - 0.5) * bin_width.to(x)
-        parts.append(_block(model, x, samples, max(1, decodes // len(some)), noise))
+        parts.append(_block(given(model, feed.items, some), x, samples, max(1, decodes // len(some)), noise))
         if progress is not None:
             progress(min((number + 1) * together, len(positions)), len(positions))
     model.train(training)
@@ -186,7 +187,7 @@ def _block(model: Model, x: Tensor, samples: int, at_once: int, noise: torch.Gen
             values, codes = _values(drawn), divergence_per_feature(drawn.posterior, drawn.prior)
         kl = _add(kl, share * drawn.divergence().double().cpu())
         explained += drawn.log_likelihood.double().sum(0).cpu()
-        if not isinstance(drawn.posterior, PointMass):
+        if model.likelihood.density and not isinstance(drawn.posterior, PointMass):
             weights.add(drawn.log_weights())
     assert kl is not None
     rows = torch.stack([-explained / samples, kl, *weights.measured()])
@@ -261,7 +262,8 @@ def _bytes_of_a_decode(model: Model, feed: Feed) -> int:
     leaves = [module for module in model.decoder.modules() if not any(True for _ in module.children())]
     hooks = [leaf.register_forward_hook(count) for leaf in leaves]
     try:
-        draws = draw(model, feed.batch(torch.zeros(1, dtype=torch.int64)), generator=generator(0, "evaluation"))
+        first = torch.zeros(1, dtype=torch.int64)
+        draws = draw(given(model, feed.items, first), feed.batch(first), generator=generator(0, "evaluation"))
     finally:
         for hook in hooks:
             hook.remove()

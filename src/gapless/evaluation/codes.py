@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gapless.conditions import given
 from gapless.data import Feed
 from gapless.model import Model
 
@@ -45,4 +46,5 @@ def posterior_means(model: Model, feed: Feed, positions: Tensor) -> Codes:
         feed: the items.
         positions: which of them, (items,) int64.
     """
-    return Codes(torch.cat([model.embed(feed.batch(some)).cpu() for some in positions.split(BATCH)]).double().numpy())
+    means = [given(model, feed.items, some).embed(feed.batch(some)).cpu() for some in positions.split(BATCH)]
+    return Codes(torch.cat(means).double().numpy())

@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from gapless.conditions import given
+from gapless.data import Items
 from gapless.errors import DataError, UsageError
 from gapless.evaluation.features import Likeness, likeness
 from gapless.model import Model
 from gapless.randomness import generator
 
-__all__ = ["FEATURES", "Compared", "Extractor", "compared", "generated_items"]
+__all__ = ["FEATURES", "Compared", "Extractor", "check_features", "compared", "generated_items"]
 
 COMPONENTS = 64
 BATCH = 512
@@ -46,19 +48,20 @@ class Compared:
 
 
 @torch.no_grad()
-def generated_items(model: Model, count: int, *, noise: bool, seed: int) -> np.ndarray:
-    """Items by draws z ~ p(z), shape (count, *event), model units.
+def generated_items(model: Model, like: Items, *, noise: bool, seed: int) -> np.ndarray:
+    """As many items as there are in `like` by draws z ~ p(z), shape (n, *event), model units.
 
     Args:
         model: the model, in evaluation mode.
-        count: how many.
+        like: real items; a conditional model is given their labels.
         noise: draw x ~ p(x|z) instead of taking its mean.
         seed: of the draws.
     """
     source = generator(seed, "sample", 1)
     made = []
-    for codes in model.sample_codes(count, generator=source).split(BATCH):
-        law: Any = model.decode(codes)
+    for positions in torch.arange(len(like)).split(BATCH):
+        bound = given(model, like, positions)
+        law: Any = bound.decode(bound.sample_codes(len(positions), generator=source))
         made.append((law.sample(generator=source) if noise else law.mean).cpu())
     return torch.cat(made).float().numpy()
 
@@ -96,6 +99,24 @@ def compared(
     return Compared(name, pairs[0], pairs[1] if len(pairs) > 1 else None, said, drawn)
 
 
+def check_features(features: str | tuple[str, Extractor]) -> None:
+    """Refuse features that do not exist, before anything dear is done.
+
+    Raises:
+        UsageError: there are none of that name.
+        DataError: a file is not there.
+    """
+    if not isinstance(features, str) or features in FEATURES:
+        return
+    if "," not in features:
+        raise UsageError(
+            f"there are no features called {features!r}", where="features",
+            fix=f"use {', '.join(FEATURES)} or a pair of files REAL.npy,GENERATED.npy",
+        )  # fmt: skip
+    for path in features.split(",", 1):
+        _read_features(path)
+
+
 def _pixels(model: Model, basis: np.ndarray) -> tuple[Extractor, str]:
     return lambda x: x.reshape(len(x), -1), "every value of an item, model units"
 
@@ -127,11 +148,7 @@ FEATURES: Mapping[str, Callable[[Model, np.ndarray], tuple[Extractor, str]]] = {
 def _extractor(features: str | tuple[str, Extractor], model: Model, basis: np.ndarray) -> tuple[str, Extractor, str]:
     if not isinstance(features, str):
         return features[0], features[1], "given as a callable"
-    if features not in FEATURES:
-        raise UsageError(
-            f"there are no features called {features!r}", where="features",
-            fix=f"use {', '.join(FEATURES)} or a pair of files REAL.npy,GENERATED.npy",
-        )  # fmt: skip
+    check_features(features)
     return (features, *FEATURES[features](model, basis))
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gapless.conditions import given
 from gapless.data import Feed
 from gapless.model import Model
 
@@ -51,17 +52,19 @@ class Errors:
 
 @torch.no_grad()
 def reconstruction_errors(model: Model, feed: Feed, positions: Tensor) -> Errors | None:
-    """Errors of each data feature over some items; None where p(x|z) has no mean of the item's shape.
+    """Errors of each data feature over some items; None where values are names, which have no mean.
 
     Args:
         model: the model, in evaluation mode.
         feed: the items.
         positions: which of them, (items,) int64.
     """
+    if not model.likelihood.numeric:
+        return None
     sums = torch.zeros(3, *feed.event_shape, dtype=torch.float64)
     for some in positions.split(BATCH):
         x = feed.batch(some)
-        mean = _mean(model, x)
+        mean = _mean(given(model, feed.items, some), x)
         if mean is None or mean.shape != x.shape:
             return None
         difference = (x - mean).double().cpu()

@@ -15,14 +15,14 @@ from gapless.evaluation.bits import Bits, counting_of
 from gapless.evaluation.bounds import MEMORY, Bounds, chosen_items, measured_bounds
 from gapless.evaluation.codes import Codes, posterior_means
 from gapless.evaluation.factors import Disentanglement, disentanglement
-from gapless.evaluation.generation import Compared, Extractor, compared, generated_items
+from gapless.evaluation.generation import Compared, Extractor, check_features, compared, generated_items
 from gapless.evaluation.reconstructions import Errors, reconstruction_errors
 from gapless.runs import Run, load_run
 from gapless.training import evaluate as trained_objective
 
 __all__ = ["Summary", "evaluate"]
 
-MOST_COMPARED = 5000
+MOST_COMPARED, FEWEST_COMPARED, MOST_VALUES = 5000, 200, 1 << 24
 MOST_FACTORED = 10_000
 
 Features = Sequence[str] | Mapping[str, Extractor]
@@ -75,7 +75,7 @@ class Summary:
         """What a reader should know before quoting the numbers."""
         found, evidence = [], self.bounds.evidence
         if evidence is None:
-            found.append("no log p(x): the codes of this model are points, which have no density")
+            found.append("no log p(x): the codes of this model, or its likelihood, have no density")
         elif evidence.dominated:
             found.append(
                 f"for {evidence.dominated:,} of {len(evidence.per_item):,} items a single draw carries over half of "
@@ -118,7 +118,9 @@ class Summary:
             "loss": self.loss,
             "effective_beta": self.effective_beta,
             "kl_per_feature": None if values.kl_per_feature is None else values.kl_per_feature.tolist(),
-            "reconstruction_per_feature": None if features is None else features.tolist(),
+            "reconstruction_per_feature": None
+            if features is None
+            else self.reconstruction_by_column or features.tolist(),
         }
 
     def _evidence(self) -> dict[str, Any] | None:
@@ -180,8 +182,12 @@ def evaluate(
     run = run if isinstance(run, Run) else load_run(run)
     work = _Work.of(run, data, items=items, seed=seed)
     options: dict[str, Any] = {"samples": samples, "seed": seed, "memory": memory}
-    found = measured_bounds(run.model, work.feed, work.positions, **options, progress=progress)
+    kinds = _kinds(features)
+    for kind in kinds:
+        check_features(kind)
     known = factors if factors is not None else factors_of(run.data.source if data is None else data)
+    work.check_factors(known)
+    found = measured_bounds(run.model, work.feed, work.positions, **options, progress=progress)
     return Summary(
         recipe=run.recipe,
         said=work.said,
@@ -192,7 +198,7 @@ def evaluate(
         errors=reconstruction_errors(run.model, work.feed, work.positions),
         codes=posterior_means(run.model, work.feed, work.positions),
         factors=work.factors(known, seed) if known else None,
-        likeness=work.likeness(features, seed),
+        likeness=work.likeness(kinds, seed),
         columns=run.data.columns,
     )
 
@@ -237,39 +243,43 @@ class _Work:
         """Bits per dimension; dequantised values need the bound once more."""
         counting = counting_of(self.run.model.likelihood, self.items, self.run.scaling)
         if not counting.known or found.evidence is None:
-            how = counting.how if found.evidence is not None else "points have no density"
-            return Bits(None, how)
+            return Bits(None, counting.how if found.evidence is not None else "points have no density")
         if counting.bin_width is not None:
             noisy = measured_bounds(self.run.model, self.feed, self.positions, **options, bin_width=counting.bin_width)
             found = noisy if noisy.evidence is not None else found
         assert found.evidence is not None
         return counting.bits(found.evidence.value, self.feed.event_shape)
 
+    def check_factors(self, known: Mapping[str, np.ndarray]) -> None:
+        """Refuse factors that do not go with the items."""
+        items = len(self.feed.items.values)
+        for name, values in known.items():
+            if len(values) != items:
+                raise UsageError(
+                    f"the factor {name!r} has {len(values):,} values; the data has {items:,} items", where="factors",
+                    fix="give one value for every item of the data, in its order",
+                )  # fmt: skip
+
     def factors(self, known: Mapping[str, np.ndarray], seed: int) -> Disentanglement:
         """Scores on all items, training items too, as published: mutual information of few items comes out too high."""
-        part, training = self.feed.items, self.training
-        for name, values in known.items():
-            if len(values) != len(part.values):
-                raise UsageError(
-                    f"the factor {name!r} has {len(values):,} values; the data has {len(part.values):,} items",
-                    where="factors", fix="give one value for every item of the data, in its order",
-                )  # fmt: skip
-        index = part.index if training is None else np.concatenate([part.index, training.index])
-        rows = index[chosen_items(len(index), MOST_FACTORED, seed=seed).numpy()]
-        feed = Feed(Items(part.values, None, rows), self.run.scaling, device=self.feed.device)
-        means = posterior_means(self.run.model, feed, torch.arange(len(rows))).loc
-        return disentanglement(means, {name: np.asarray(values)[rows] for name, values in known.items()}, seed=seed)
+        everything = self.feed.items if self.training is None else _joined(self.feed.items, self.training)
+        rows = chosen_items(len(everything), MOST_FACTORED, seed=seed)
+        feed = Feed(everything, self.run.scaling, device=self.feed.device)
+        means, index = posterior_means(self.run.model, feed, rows).loc, everything.index[rows.numpy()]
+        return disentanglement(means, {name: np.asarray(values)[index] for name, values in known.items()}, seed=seed)
 
-    def likeness(self, features: Features, seed: int) -> tuple[Compared, ...]:
-        """Generated items against real ones, at most 5,000 a side, equally many."""
-        kinds = _kinds(features)
+    def likeness(self, kinds: Sequence[str | tuple[str, Extractor]], seed: int) -> tuple[Compared, ...]:
+        """Generated items against real ones, at most 5,000 a side, equally many; fewer where they are large."""
         if not kinds:
             return ()
-        rows = chosen_items(len(self.feed), MOST_COMPARED, seed=seed)
+        most = min(MOST_COMPARED, max(FEWEST_COMPARED, MOST_VALUES // math.prod(self.feed.event_shape)))
+        rows = chosen_items(len(self.feed), most, seed=seed)
         real = self.feed.batch(rows).cpu().numpy()
         # grey pictures are shown as their means, and judged as they are shown; bits and rows of tables are draws
         noise = self.run.data.kind == "table" or self._discrete()
-        made = generated_items(self.run.model, len(real), noise=noise, seed=seed)
+        part, chosen = self.feed.items, rows.numpy()
+        like = Items(part.values, None if part.labels is None else part.labels[chosen], part.index[chosen])
+        made = generated_items(self.run.model, like, noise=noise, seed=seed)
         training = self._training(len(real), seed)
         return tuple(
             compared(kind, self.run.model, real=real, generated=made, training=training, drawn=noise) for kind in kinds
@@ -284,6 +294,11 @@ class _Work:
             return None
         rows = chosen_items(len(self.training), count, seed=seed)
         return Feed(self.training, self.run.scaling).batch(rows).numpy()
+
+
+def _joined(first: Items, second: Items) -> Items:
+    both = None if first.labels is None or second.labels is None else np.concatenate([first.labels, second.labels])
+    return Items(first.values, both, np.concatenate([first.index, second.index]))
 
 
 def _kinds(features: Features) -> list[str | tuple[str, Extractor]]:

@@ -38,6 +38,7 @@ class Likelihood(Part, ABC):
         whole: whether only whole numbers can be explained.
         missing: whether values that are not a number count as not observed.
         numeric: whether values are quantities, which have a mean; False where they are names of classes.
+        discrete: whether `log_prob` is of a probability, though values are no whole numbers: of levels of grey.
         density: whether `log_prob` is a log-density or log-probability; False for a metric in its place.
     """
 
@@ -46,6 +47,7 @@ class Likelihood(Part, ABC):
     whole: bool = False
     missing: bool = False
     numeric: ClassVar[bool] = True
+    discrete: ClassVar[bool] = False
     density: ClassVar[bool] = True
 
     @classmethod

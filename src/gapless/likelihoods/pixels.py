@@ -49,6 +49,7 @@ class DiscretisedLogistic(Likelihood):
     """
 
     support = (0.0, 1.0)
+    discrete = True
     parameters_per_value = 2
 
     def __init__(self, levels: int = 256):
@@ -79,6 +80,7 @@ class DiscretisedLogisticMixture(Likelihood):
     """
 
     support = (0.0, 1.0)
+    discrete = True
 
     def __init__(self, components: int = 5, *, levels: int = 256):
         super().__init__()
