@@ -371,6 +371,26 @@ MISTAKES = {
         HEADS,
     ),
     **planted_in_the_regularizers.MISTAKES,
+    "unknown classes without the entropy of the classifier": (
+        "objectives/semi_supervised.py",
+        "torch.where(known, 0.0, (log_q.exp() * log_q).sum(1))",
+        "torch.where(known, 0.0, 0.0)",
+        "tests/test_semi_supervised.py::test_with",
+    "the prior of the classes forgotten": (
+        "objectives/semi_supervised.py",
+        "chosen = math.log(model.context) + ",
+        "chosen = 0.0 + ",
+        "tests/test_semi_supervised.py::test_with",
+    "known classes weighed by the classifier": (
+        "objectives/semi_supervised.py",
+        "share = torch.where(known[:, None], whole, log_q.exp())",
+        "share = log_q.exp()",
+        "tests/test_semi_supervised.py::test_the_loss",
+    "unknown classes that are a class": (
+        "conditions.py",
+        "if name.strip().lower() not in UNKNOWN)",
+        "if name not in UNKNOWN)",
+        "tests/test_semi_supervised.py::test_classes",
     **{f"audit: {name}": mistake for name, mistake in planted_in_the_audit.MISTAKES.items()},
     **planted_in_the_evaluation.MISTAKES,
 }

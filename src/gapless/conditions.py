@@ -12,7 +12,38 @@ from gapless.data import Dataset, Items
 from gapless.errors import DataError, UsageError
 from gapless.model import Model
 
-__all__ = ["context_of", "given", "given_label", "of_label"]
+__all__ = ["UNKNOWN", "aligned", "context_of", "given", "given_label", "known_classes", "of_label"]
+
+UNKNOWN = ("", "?", "unknown", "unlabelled", "-1")
+"""Names, in any case, that say that the class of an item is not known."""
+
+
+def known_classes(data: Dataset) -> Dataset:
+    """The data with the classes that are classes; items named by one of `UNKNOWN` have the code -1.
+
+    >>> from gapless.data import read
+    >>> known_classes(read("digits")).label_names[:3]
+    ('0', '1', '2')
+    """
+    names = tuple(name for name in data.label_names if name.strip().lower() not in UNKNOWN)
+    if names == data.label_names:
+        return data
+    train, held_out = (aligned(items, data.label_names, names) for items in (data.train, data.held_out))
+    return replace(data, train=train, held_out=held_out, label_names=names)
+
+
+def aligned(items: Items, names: Sequence[str], known: Sequence[str]) -> Items:
+    """Items whose labels are codes into other names: -1 where the name is not among them.
+
+    Args:
+        items: with codes into `names`.
+        names: of their classes.
+        known: the classes wanted, for example those that a model was trained with.
+    """
+    if items.labels is None or tuple(names) == tuple(known):
+        return items
+    codes = np.array([*(known.index(name) if name in known else -1 for name in names), -1], dtype=np.int64)
+    return replace(items, labels=codes[items.labels])
 
 
 def context_of(model: Model, items: Items, positions: Any) -> Tensor | None:

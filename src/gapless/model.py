@@ -104,13 +104,31 @@ class Model(nn.Module):
         """Whether it can encode and decode: it is not conditional, or has its context bound."""
         return not self.context or self._given is not None
 
-    def encoded(self, x: Tensor) -> Tensor:
-        """The encoder's output for x of shape (batch, *event): what the posterior head is given."""
+    @property
+    def contexts(self) -> tuple[Float[Tensor, "rows context"], Float[Tensor, "batch context"]]:
+        """The bound context: of the items that are encoded, and of the codes that are decoded; see `given`.
+
+        Raises:
+            UsageError: none is bound.
+        """
+        if self._given is None:
+            raise UsageError(
+                f"this model is conditional: each item needs a context of {self.context} numbers"
+                if self.context
+                else "this model is not conditional: it has no context",
+                fix="use model.given(context)",
+            )
+        return self._given
+
+    def shown(self, x: Tensor) -> Tensor:
+        """What networks are shown of x of shape (batch, *event): its view, about its mean, in units of its spread."""
         self._check_input(x)
         shown = (self.likelihood.view(x) - self.shift) / self.spread
-        if self.likelihood.missing:
-            shown = shown.nan_to_num(0.0)  # what is missing is shown as the mean
-        return self.encoder(self._joined(shown, 0))
+        return shown.nan_to_num(0.0) if self.likelihood.missing else shown  # what is missing is shown as the mean
+
+    def encoded(self, x: Tensor) -> Tensor:
+        """The encoder's output for x of shape (batch, *event): what the posterior head is given."""
+        return self.encoder(self._joined(self.shown(x), 0))
 
     def encode(self, x: Tensor) -> Distribution:
         """q(z|x): batch_shape (batch,), event_shape (latent,), for x of shape (batch, *event)."""
@@ -206,12 +224,7 @@ class Model(nn.Module):
         """Values with the bound context as further features (a table, a code) or channels (an image)."""
         if not self.context:
             return values
-        if self._given is None:
-            raise UsageError(
-                f"this model is conditional: each item needs a context of {self.context} numbers",
-                fix="use model.given(context)",
-            )
-        context = self._given[side].to(values)
+        context = self.contexts[side].to(values)
         context = context.repeat(len(values) // len(context), 1)
         shape = (*context.shape, *[1] * (values.dim() - 2))
         return torch.cat([values, context.reshape(shape).expand(*context.shape, *values.shape[2:])], 1)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from gapless import likelihoods, processes, recipes
-from gapless.conditions import given
+from gapless.conditions import given, known_classes
 from gapless.data import Dataset, Feed, Items, batch
 from gapless.errors import UsageError
 from gapless.model import Model
@@ -88,7 +88,8 @@ def train(
     """
     if log_with and folder is None:
         raise UsageError("trackers need a run folder", where="log_with", fix="give a folder")
-    work = _Work(data, recipe, settings or Settings(), callbacks, watch, tuple(log_with))
+    settings = settings or Settings()
+    work = _Work(_classed(data, recipe, settings), recipe, settings, callbacks, watch, tuple(log_with))
     with processes.job(work.settings.device):
         if folder is None:
             return work.trained(Saving(max_time=max_time), None)
@@ -108,7 +109,13 @@ def train_in(
     log_with: Sequence[str] = (),
 ) -> Run:
     """`train` in a folder that is claimed already, so that it was known to be ours before the data was read."""
+    data = _classed(data, recipe, settings)
     return _Work(data, recipe, settings, callbacks, watch, tuple(log_with)).made(place, max_time)
+
+
+def _classed(data: Dataset, recipe: str, settings: Settings) -> Dataset:
+    """The data, for a conditional model with its unknown classes told from the others."""
+    return known_classes(data) if settings.condition or recipes.named_recipe(recipe).conditional else data
 
 
 def plan_of(data: Dataset, settings: Settings, **more: Any) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Cases of objectives."""
 
-from gapless import objectives
+from gapless import networks, objectives
 
 CASES = {
     "ELBO": lambda: objectives.ELBO(1.0, 0.5, samples=2, schedule="cyclic", warmup=0.4, cycles=3, free_bits=0.1),
@@ -10,5 +10,6 @@ CASES = {
     "CIWAE": lambda: objectives.CIWAE(4, 0.25, estimator="doubly-reparameterized"),
     "Bayesian": lambda: objectives.Bayesian(objectives.ELBO(1.0, 0.5), items=50),
     "DynamicBinarization": lambda: objectives.DynamicBinarization(objectives.IWAE(3)),
+    "SemiSupervised": lambda: objectives.SemiSupervised(networks.MLP((1, 4, 4), (2,), hidden=(5,)), alpha=2.0),
     "PIWAE": lambda: objectives.PIWAE(2, 3),
 }

@@ -56,7 +56,12 @@ def gradients(model, objective, step):
 
 
 def context_of(model, items, dtype):
-    return torch.eye(model.context, dtype=dtype)[torch.arange(items) % model.context] if model.context else None
+    return _classes(model.context, items, dtype) if model.context else None
+
+
+def _classes(count, items, dtype):
+    """One class after another, and then an unknown one."""
+    return torch.eye(count + 1, count, dtype=dtype)[torch.arange(items) % (count + 1)]
 
 
 def difference(one, other):

@@ -23,14 +23,17 @@ from gapless.training.sharding import Shards
 OPTIONS = {"geco": {"target": 20.0}, "capacity-vae": {"capacity": 0.5}, "free-bits": {"free_bits": 0.1}}
 OPTIONS |= {name: {"units": 9} for name in ("factor-vae", "aae", "vae-gan")}
 UNCUT = ("bayesian-vae",)  # weights that are drawn cannot be computed part by part
+UNSCALED = ("m2",)
 LIKELIHOODS = ("Bernoulli", "NormalWithLearnedScale", "NormalWithOptimalScale")
 BF16 = 2.0**-8
 """Unit roundoff of bfloat16: 8 bits of significand, so a relative error of at most 2**-9 a rounding; with room."""
 
 
 def built(recipe, likelihood="Bernoulli", **more):
+    options, classes = OPTIONS.get(recipe), 3 if recipes.RECIPES[recipe].conditional else 0
     model, objective = recipes.build(
         recipe, (1, 4, 4), latent=4, likelihood=likelihood, hidden=(9,), options=OPTIONS.get(recipe), **more
+        recipe, (1, 4, 4), latent=3, likelihood=likelihood, hidden=(9,), options=options, context=classes, **more
     )
     model.center(torch.rand(1, 4, 4), 0.3)  # what a model keeps beside its parts must count, too
     return model, objective
@@ -45,14 +48,18 @@ def test_plain_training_needs_no_arrangement():
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 @pytest.mark.parametrize("recipe", [name for name in recipes.RECIPES if name not in UNCUT])
 def test_accumulation_has_the_gradients_and_buffers_of_the_whole_batch(recipe, likelihood):
+    if recipe in UNSCALED and likelihood == "NormalWithOptimalScale":
+        pytest.skip("this recipe refuses a scale that is fitted to the batch")
     model, objective = (part.double() for part in built(recipe, likelihood))
+    context = torch.eye(4, 3, dtype=torch.float64)[torch.arange(8) % 4] if model.context else None
     objective.plan(10, 100)
     other, its = copy.deepcopy(model), copy.deepcopy(objective)
     runner = arranged(model, objective, Settings(accumulate=3))
     for step in range(2):
         x = torch.rand(8, 1, 4, 4, dtype=torch.float64)
-        terms = runner(x, 8, step)
-        expected = its(other, x, step=step, generator=generator(0, "noise", step))
+        terms = runner(x, 8, step, context)
+        given = other if context is None else other.given(context)
+        expected = its(given, x, step=step, generator=generator(0, "noise", step))
         terms.loss.backward(), expected.loss.backward()
         assert torch.allclose(terms.loss, expected.loss, rtol=1e-12)
     for one, two in ((model, other), (objective, its)):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gapless import runs
 from gapless.cli.output import write_columns, write_items
-from gapless.conditions import given, given_label
+from gapless.conditions import aligned, given, given_label
 from gapless.data import Feed, Items
 from gapless.errors import DataError, UsageError
 from gapless.model import Model
@@ -42,7 +42,7 @@ def encode(folder: Path, source: str | None, *, output: Path | None, json: bool)
     loc = torch.cat([posterior.mean for posterior in posteriors]).numpy()
     extra = {"scale": torch.cat([posterior.stddev for posterior in posteriors]).numpy()}
     if items.labels is not None:
-        extra["label"] = np.array(label_names)[items.labels] if label_names else items.labels
+        extra["label"] = np.array([*label_names, ""])[items.labels] if label_names else items.labels  # -1: unknown
     if source is None:
         extra["part"] = _parts(run, len(loc))
     names = [f"z_{feature}" for feature in range(loc.shape[1])]
@@ -84,7 +84,9 @@ def interpolate(
 
 
 def _items(run: runs.Run, source: str | None) -> tuple[Items, tuple[str, ...]]:
-    return run.data.read_items(run.data.source if source is None else source)
+    items, names = run.data.read_items(run.data.source if source is None else source)
+    # Codes of a conditional model's classes are those it was trained with, whatever classes these items have.
+    return (aligned(items, names, run.data.label_names), run.data.label_names) if run.model.context else (items, names)
 
 
 def _parts(run: runs.Run, items: int) -> np.ndarray:

@@ -40,6 +40,7 @@ class Likelihood(Part, ABC):
         numeric: whether values are quantities, which have a mean; False where they are names of classes.
         discrete: whether `log_prob` is of a probability, though values are no whole numbers: of levels of grey.
         density: whether `log_prob` is a log-density or log-probability; False for a metric in its place.
+        batchwise: whether `calibrate` looks at the batch as a whole while training.
     """
 
     support: tuple[float, float] = (-float("inf"), float("inf"))
@@ -54,6 +55,10 @@ class Likelihood(Part, ABC):
     def suited(cls, known: Known) -> "Likelihood":
         """A fresh head for data of which this is known: one scale a feature, the number of classes or levels."""
         return cls()
+
+    whole: ClassVar[bool] = False
+    missing: ClassVar[bool] = False
+    batchwise: ClassVar[bool] = False
 
     def parameter_shape(self, event_shape: tuple[int, ...]) -> tuple[int, ...]:
         """What the decoder must put out for one example: (parameters_per_value, *event)."""

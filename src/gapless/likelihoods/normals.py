@@ -76,6 +76,7 @@ class NormalWithOptimalScale(Likelihood):
     tensor(1.)
     """
 
+    batchwise = True
     variance: Tensor
     weight: Tensor
 

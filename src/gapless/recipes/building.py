@@ -107,6 +107,8 @@ def build(
     sizes_of, given = Sizes(latent, event), _checked(name, recipe, options or {})
     posterior, prior = (_seeded_part(recipe, box, sizes_of, given, seed) for box in ("posterior", "prior"))
     head = _likelihood(likelihood, known or likelihoods.Known(event))
+    head = _likelihood(likelihood)
+    sizes_of, given = Sizes(latent, event, head.view_shape(event), context), _checked(name, recipe, options or {})
     codes, values, shown = posterior.parameter_shape(latent), head.parameter_shape(event), head.view_shape(event)
     encoder, decoder = _networks(recipe.network if network == "auto" and recipe.network else network, event)
     widths = {"hidden": tuple(hidden), "channels": tuple(channels), "activation": activation}

@@ -22,10 +22,14 @@ class Sizes(NamedTuple):
     Attributes:
         latent: number of latent features.
         event_shape: shape of one item.
+        shown: shape of what networks are shown of one item; the item's own where it is ().
+        context: numbers given beside each item (its class), 0 for an unconditional model.
     """
 
     latent: int
     event_shape: tuple[int, ...]
+    shown: tuple[int, ...] = ()
+    context: int = 0
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,124 @@
+"""Some classes known, most not: the class of an item is a second latent variable wherever it is unknown."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gapless import processes
+from gapless.draws import draw
+from gapless.errors import UsageError
+from gapless.model import Model
+from gapless.networks import Network
+from gapless.objectives.objective import Objective, Terms
+
+__all__ = ["SemiSupervised"]
+
+
+class SemiSupervised(Objective):
+    """The bound on log p(x, y) where the class y is known, on log p(x) where it is not, and a classifier q(y|x).
+
+    M2 of Kingma et al. (2014): `-L(x, y) = E_q(z|x,y) log p(x|y, z) + log p(y) - KL(q(z|x, y) || p(z))`, eq. 6, with
+    p(y) uniform; `-U(x) = sum_y q(y|x) (-L(x, y) - log q(y|x))`, eq. 7, the sum over all classes; where the class is
+    known also `- alpha log q(y|x)`, eq. 9. The model is conditional and its context bound: a 1 at the class of an item, a
+    row of zeros where it is unknown. Reported are `reconstruction` and `regularization`, the KL of (z, y) to the
+    prior: minus their sum is the bound, on log p(x, y) where the class is known, else on log p(x).
+
+    Args:
+        classifier: network from what the encoder is shown of an item to the logits of q(y|x), one a class.
+        alpha: weight of the cross-entropy, nats per item of known class, at least 0. The alpha of 0.1 N items of the
+            paper, whose cross-entropy is a mean over the n items of known class, is `0.1 N / n` here.
+        regularization: weight of the KL of (z, y), at least 0.
+        samples: draws z ~ q(z|x, y) an item and class, at least 1.
+
+    >>> from gapless import networks
+    >>> SemiSupervised(networks.MLP((8,), (3,)), alpha=2.0).effective_beta
+    1.0
+    """
+
+    def __init__(self, classifier: Network, *, alpha: float = 1.0, regularization: float = 1.0, samples: int = 1):
+        super().__init__()
+        if not (0 <= alpha < math.inf and 0 <= regularization < math.inf and samples >= 1):
+            raise UsageError(
+                "a semi-supervised bound needs weights of at least 0 and at least one sample; "
+                f"got alpha={alpha}, regularization={regularization}, samples={samples}"
+            )
+        self.classifier, self.alpha = classifier, alpha
+        self.regularization, self.samples = regularization, samples
+
+    @property
+    def effective_beta(self) -> float:
+        """Weight of the KL of (z, y) per unit weight of the reconstruction."""
+        return self.regularization
+
+    def classify(self, model: Model, x: Tensor) -> Float[Tensor, "batch classes"]:
+        """q(y|x): the chance of each class, for x of shape (batch, *event); the context plays no part."""
+        return self._log_chances(model, x).exp()
+
+    def forward(self, model: Model, x: Tensor, *, step: int = 0, generator: torch.Generator | None = None) -> Terms:
+        _check(model, self.classifier.outputs)
+        own, whole = _rows(model, x)
+        log_q = self._log_chances(model, x)
+        log_q = log_q if processes.size() == 1 else processes.gather(log_q, len(whole))
+        known = whole.sum(1) > 0
+        # The prior of y is uniform: the KL of a known class is log K, that of q(y|x) log K less its entropy.
+        share = torch.where(known[:, None], whole, log_q.exp())
+        chosen = math.log(model.context) + torch.where(known, 0.0, (log_q.exp() * log_q).sum(1))
+        reconstruction, kl = self._expected(model, x, own, whole, share=share, generator=generator)
+        cross = -(whole * log_q).sum(1)
+        regularization = kl + chosen
+        loss = (reconstruction + self.regularization * regularization + self.alpha * cross).mean()
+        return Terms(loss, reconstruction, regularization, self._shown(cross, known))
+
+    def _expected(
+        self, model: Model, x: Tensor, own: Tensor, whole: Tensor, *, share: Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        """Reconstruction and KL of z, the mean over the classes by their share, each of shape (batch,)."""
+        if bool((whole.sum(1) > 0).all()):  # the share of all other classes is 0
+            return self._of(model, x, own, whole, generator=generator)
+        every = [(_all_of(own, y), _all_of(whole, y)) for y in range(model.context)]
+        terms = [self._of(model, x, *rows, generator=generator) for rows in every]
+        reconstruction, kl = (torch.stack(term, 1) for term in zip(*terms, strict=True))
+        return (share * reconstruction).sum(1), (share * kl).sum(1)
+
+    def _of(
+        self, model: Model, x: Tensor, own: Tensor, whole: Tensor, *, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        draws = draw(model.given(own, of_codes=whole), x, samples=self.samples, generator=generator)
+        return draws.reconstruction, draws.divergence()
+
+    def _log_chances(self, model: Model, x: Tensor) -> Tensor:
+        return self.classifier(model.shown(x)).flatten(1).log_softmax(1)
+
+    def _shown(self, cross: Tensor, known: Tensor) -> dict[str, Tensor]:
+        return {"cross_entropy": cross.sum() / known.sum().clamp_min(1)}
+
+
+def _check(model: Model, outputs: tuple[int, ...]) -> None:
+    if not model.context or math.prod(outputs) != model.context:
+        raise UsageError(
+            f"the classifier tells {math.prod(outputs)} classes apart; the model is given {model.context}",
+            fix="make a conditional model, context=the number of classes",
+        )
+    if model.training and model.likelihood.batchwise:
+        # Every class would have a scale of its own, fitted to reconstructions under that class, right or wrong.
+        raise UsageError(
+            "a scale fitted to the batch cannot be shared by the classes that are tried",
+            fix="use --likelihood NormalWithLearnedScale",
+        )
+
+
+def _rows(model: Model, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The bound classes of this process's rows of the batch, and those of all rows."""
+    own, whole = (rows.to(x) for rows in model.contexts)
+    if len(own) == 1:  # one for all
+        own, whole = own.expand(len(x), -1), whole.expand(max(len(whole), len(x)), -1)
+    return own, whole
+
+
+def _all_of(rows: Tensor, y: int) -> Tensor:
+    """The context of as many items, all of class y."""
+    context = torch.zeros_like(rows)
+    context[:, y] = 1.0
+    return context
