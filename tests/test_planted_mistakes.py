@@ -391,6 +391,37 @@ MISTAKES = {
         "if name.strip().lower() not in UNKNOWN)",
         "if name not in UNKNOWN)",
         "tests/test_semi_supervised.py::test_classes",
+    ),
+    "leapfrog steps that use the old momentum": (
+        "objectives/hamiltonian.py",
+        "        momentum = momentum - 0.5 * step * force\n        z = z + step * momentum\n",
+        "        z, momentum = z + step * momentum, momentum - 0.5 * step * force\n",
+        "tests/test_hamiltonian.py",
+    ),
+    "tempering overwritten": (
+        "objectives/hamiltonian.py",
+        "momentum = ratio * (momentum - 0.5 * step * force)",
+        "momentum = momentum - 0.5 * step * force",
+        "tests/test_hamiltonian.py",
+    ),
+    "the momentum left out of a Hamiltonian bound": (
+        "objectives/hamiltonian.py",
+        "before = posterior.log_prob(start) + resting.log_prob(unit)",
+        "before = posterior.log_prob(start)",
+        "tests/test_hamiltonian.py",
+    ),
+    "the momentum scored after it is warmed": (
+        "objectives/hamiltonian.py",
+        "slope, step=self.step, ratios=ratios)",
+        "slope, step=self.step, ratios=ratios / ratios)",
+        "tests/test_hamiltonian.py",
+    ),
+    "a flow without second derivatives": (
+        "objectives/hamiltonian.py",
+        "create_graph=learning",
+        "create_graph=False",
+        "tests/test_hamiltonian.py",
+    ),
     **{f"audit: {name}": mistake for name, mistake in planted_in_the_audit.MISTAKES.items()},
     **planted_in_the_evaluation.MISTAKES,
 }

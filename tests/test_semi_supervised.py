@@ -294,7 +294,7 @@ def few_labels(data, share=0.1):
 @pytest.mark.slow
 def test_a_tenth_of_the_labels_of_digits_teaches_the_classes(ledger):
     data = gapless.read("digits")
-    settings = Settings(latent=8, epochs=40, hidden=(128,), learning_rate=3e-3, option=("alpha=10",))
+    settings = Settings(latent=8, epochs=15, hidden=(128,), learning_rate=3e-3, option=("alpha=10",))
     run = study.train(few_labels(data), recipe="m2", settings=settings)
     x = Feed(data.held_out, data.scaling).batch(torch.arange(len(data.held_out)))
     right = (run.objective.classify(run.model, x).argmax(1).numpy() == data.held_out.labels).mean()

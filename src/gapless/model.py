@@ -108,6 +108,8 @@ class Model(nn.Module):
     def contexts(self) -> tuple[Float[Tensor, "rows context"], Float[Tensor, "batch context"]]:
         """The bound context: of the items that are encoded, and of the codes that are decoded; see `given`.
 
+        One and the same tensor, unless a process encodes a part of the batch.
+
         Raises:
             UsageError: none is bound.
         """

@@ -21,8 +21,8 @@ class SemiSupervised(Objective):
 
     M2 of Kingma et al. (2014): `-L(x, y) = E_q(z|x,y) log p(x|y, z) + log p(y) - KL(q(z|x, y) || p(z))`, eq. 6, with
     p(y) uniform; `-U(x) = sum_y q(y|x) (-L(x, y) - log q(y|x))`, eq. 7, the sum over all classes; where the class is
-    known also `- alpha log q(y|x)`, eq. 9. The model is conditional and its context bound: a 1 at the class of an item, a
-    row of zeros where it is unknown. Reported are `reconstruction` and `regularization`, the KL of (z, y) to the
+    known also `- alpha log q(y|x)`, eq. 9. The model is conditional, its context bound: a 1 at the class of an item,
+    a row of zeros where it is unknown. Reported are `reconstruction` and `regularization`, the KL of (z, y) to the
     prior: minus their sum is the bound, on log p(x, y) where the class is known, else on log p(x).
 
     Args:
@@ -60,7 +60,7 @@ class SemiSupervised(Objective):
         _check(model, self.classifier.outputs)
         own, whole = _rows(model, x)
         log_q = self._log_chances(model, x)
-        log_q = log_q if processes.size() == 1 else processes.gather(log_q, len(whole))
+        log_q = log_q if own is whole else processes.gather(log_q, len(whole))
         known = whole.sum(1) > 0
         # The prior of y is uniform: the KL of a known class is log K, that of q(y|x) log K less its entropy.
         share = torch.where(known[:, None], whole, log_q.exp())
@@ -77,7 +77,7 @@ class SemiSupervised(Objective):
         """Reconstruction and KL of z, the mean over the classes by their share, each of shape (batch,)."""
         if bool((whole.sum(1) > 0).all()):  # the share of all other classes is 0
             return self._of(model, x, own, whole, generator=generator)
-        every = [(_all_of(own, y), _all_of(whole, y)) for y in range(model.context)]
+        every = [_all_of(own, whole, y) for y in range(model.context)]
         terms = [self._of(model, x, *rows, generator=generator) for rows in every]
         reconstruction, kl = (torch.stack(term, 1) for term in zip(*terms, strict=True))
         return (share * reconstruction).sum(1), (share * kl).sum(1)
@@ -85,7 +85,9 @@ class SemiSupervised(Objective):
     def _of(
         self, model: Model, x: Tensor, own: Tensor, whole: Tensor, *, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor]:
-        draws = draw(model.given(own, of_codes=whole), x, samples=self.samples, generator=generator)
+        draws = draw(
+            model.given(own, of_codes=None if own is whole else whole), x, samples=self.samples, generator=generator
+        )
         return draws.reconstruction, draws.divergence()
 
     def _log_chances(self, model: Model, x: Tensor) -> Tensor:
@@ -110,15 +112,16 @@ def _check(model: Model, outputs: tuple[int, ...]) -> None:
 
 
 def _rows(model: Model, x: Tensor) -> tuple[Tensor, Tensor]:
-    """The bound classes of this process's rows of the batch, and those of all rows."""
-    own, whole = (rows.to(x) for rows in model.contexts)
-    if len(own) == 1:  # one for all
-        own, whole = own.expand(len(x), -1), whole.expand(max(len(whole), len(x)), -1)
-    return own, whole
+    """The bound classes of this process's rows of the batch, and those of all rows: the same tensor if it has all."""
+    own, whole = model.contexts
+    if own is whole:
+        alone = own.to(x).expand(len(x), -1)  # one row may serve all items
+        return alone, alone
+    return own.to(x), whole.to(x)
 
 
-def _all_of(rows: Tensor, y: int) -> Tensor:
-    """The context of as many items, all of class y."""
-    context = torch.zeros_like(rows)
-    context[:, y] = 1.0
-    return context
+def _all_of(own: Tensor, whole: Tensor, y: int) -> tuple[Tensor, Tensor]:
+    """The contexts of as many items, all of class y."""
+    each = torch.eye(own.shape[1], dtype=own.dtype, device=own.device)[y]
+    mine, all_of_them = each.expand(len(own), -1), each.expand(len(whole), -1)
+    return mine, mine if own is whole else all_of_them

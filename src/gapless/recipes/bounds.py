@@ -1,6 +1,6 @@
 """Bounds by importance weights, and estimators of their gradient."""
 
-from gapless.objectives import CIWAE, IWAE, MIWAE, PIWAE
+from gapless.objectives import CIWAE, IWAE, MIWAE, PIWAE, HamiltonianELBO
 from gapless.recipes.recipe import Recipe
 
 __all__ = ["RECIPES"]
@@ -48,5 +48,13 @@ RECIPES: dict[str, Recipe] = {
         "Rainforth et al. (2018)",
         objective=lambda sizes, *, outer, samples, estimator: PIWAE(outer, samples, estimator=estimator),
         options={"outer": 4, "samples": 4, "estimator": "reparameterized"},
+    ),
+    "hvae": Recipe(
+        "VAE whose codes are moved by the gradient of the model's own log p(x, z) before they are scored",
+        "Caterini, Doucet & Sejdinovic (2018)",
+        objective=lambda sizes, *, leaps, step_size, temperature: HamiltonianELBO(
+            sizes.latent, leaps=leaps, step_size=step_size, temperature=temperature
+        ),
+        options={"leaps": 3, "step_size": 0.05, "temperature": 2.0},
     ),
 }
