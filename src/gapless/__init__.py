@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from gapless.errors import DataError, Diverged, GaplessError, MissingExtra, UsageError
     from gapless.evaluation import evaluate
     from gapless.explorer import explore
+    from gapless.imputation import impute
     from gapless.model import Model
     from gapless.objectives import ELBO
     from gapless.report import write_report
@@ -40,6 +41,7 @@ _HOMES = {
     "compare": "study",
     "evaluate": "evaluation",
     "explore": "explorer",
+    "impute": "imputation",
     "load": "runs",
     "load_run": "runs",
     "read": "data",
@@ -70,6 +72,7 @@ __all__ = [
     "compare",
     "evaluate",
     "explore",
+    "impute",
     "load",
     "load_run",
     "read",

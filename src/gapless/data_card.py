@@ -1,11 +1,13 @@
 """What a run must know of its data: enough to read it again and to scale new items alike."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from gapless.data import BUILT_IN, Dataset, Items, Scaling, read, read_items
+import numpy as np
+
+from gapless.data import BUILT_IN, Dataset, Everything, Items, Scaling, read, read_items
 from gapless.errors import DataError, GaplessError
 
 __all__ = ["DataCard"]
@@ -26,6 +28,9 @@ class DataCard:
         label_names: names of the classes.
         items: number of training and of held-out items.
         notes: what the inspection decided, in sentences.
+        arguments: what the likelihood was told of the data.
+        missing: whether values that are not a number were not observed.
+        categories: for each column the names of its codes, () where it holds numbers; () if all do.
     """
 
     source: str
@@ -38,6 +43,9 @@ class DataCard:
     label_names: tuple[str, ...] = ()
     items: tuple[int, int] = (0, 0)
     notes: tuple[str, ...] = ()
+    arguments: dict[str, Any] = field(default_factory=dict)
+    missing: bool = False
+    categories: tuple[tuple[str, ...], ...] = ()
 
     @classmethod
     def of(cls, data: Dataset) -> "DataCard":
@@ -49,13 +57,37 @@ class DataCard:
         """Plain data, fit for JSON."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         plain = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
-        return {**plain, "scaling": self.scaling.to_dict()}
+        return {**plain, "scaling": self.scaling.to_dict(), "categories": [list(names) for names in self.categories]}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "DataCard":
         """The card that `to_dict` wrote."""
         known = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+        known["categories"] = tuple(tuple(names) for names in values.get("categories", ()))
         return cls(**{**known, "scaling": Scaling.from_dict(values["scaling"])})
+
+    @property
+    def categorical(self) -> tuple[int, ...]:
+        """Columns whose values are codes of categories: their mean has no meaning, their most likely value has."""
+        heads = self.arguments.get("columns", ())
+        return tuple(column for column, head in enumerate(heads) if head["kind"] == "Categorical")
+
+    def named(self, values: np.ndarray) -> np.ndarray:
+        """Raw values of a table with the names of categories for their codes.
+
+        Args:
+            values: shape (n, columns), raw units.
+
+        Returns:
+            The same array where no column is text, else an array of objects; what is missing stays NaN.
+        """
+        if not any(self.categories):
+            return values
+        cells = values.astype(object)
+        for column, names in enumerate(self.categories):
+            for row in np.flatnonzero(~np.isnan(values[:, column])) if names else ():
+                cells[row, column] = names[int(values[row, column])]
+        return cells
 
     def read(self) -> Dataset:
         """The data of the run, split as it was, read again from where it was.
@@ -65,7 +97,7 @@ class DataCard:
         """
         self._find()
         data = read(self.source, **self._options(tuple(self.options)))
-        self._check(data.event_shape, data.columns, data.source)
+        self._check(data)
         return data
 
     def _find(self) -> None:
@@ -83,33 +115,44 @@ class DataCard:
         Raises:
             DataError: it cannot be read, or has another shape or other columns than the model was trained on.
         """
-        data = read(source, **self._options(tuple(self.options)))
-        self._check(data.event_shape, data.columns, data.source)
-        return replace(data, scaling=self.scaling)
+        data = read(source, **self._options(tuple(self.options)), categories=self._known)
+        self._check(data)
+        return replace(data, scaling=self.scaling, arguments=self.arguments)
 
-    def read_items(self, source: Any) -> tuple[Items, tuple[str, ...]]:
+    def read_items(self, source: Any, *, missing: str | None = None) -> tuple[Items, tuple[str, ...]]:
         """All items of some data in their order, unsplit, read as the training data was, and the class names.
+
+        Args:
+            source: a file or folder, or arrays.
+            missing: "refuse" or "keep"; as the training data was read when None.
 
         Raises:
             DataError: they cannot be read, or have another shape or other columns than the model was trained on.
         """
         if source == self.source:
             self._find()
+        asked: dict[str, Any] = {"missing": missing or self.options.get("missing", "refuse"), "categories": self._known}
         wanted = ("array", "label", "drop", "resize", "on_error")
         try:
-            part = read_items(source, **self._options(wanted))
+            part = read_items(source, **self._options(wanted), **asked)
         except GaplessError as error:  # new items need no classes: without the label column they may still be whole
             try:
-                part = read_items(source, **self._options(("drop", "resize", "on_error")))
+                part = read_items(source, **self._options(("drop", "resize", "on_error")), **asked)
             except GaplessError:
                 raise error from None
-        self._check(part.items.event_shape, part.columns, part.source)
+        self._check(part)
         return part.items, part.label_names
+
+    @property
+    def _known(self) -> dict[str, tuple[str, ...]]:
+        return {column: names for column, names in zip(self.columns, self.categories, strict=False) if names}
 
     def _options(self, names: Sequence[str]) -> dict[str, Any]:
         return {n: tuple(v) if isinstance(v := self.options.get(n), list) else v for n in names}
 
-    def _check(self, event_shape: tuple[int, ...], columns: tuple[str, ...], where: str) -> None:
+    def _check(self, data: Dataset | Everything) -> None:
+        event_shape = data.event_shape if isinstance(data, Dataset) else data.items.event_shape
+        columns, where = data.columns, data.source
         if event_shape != self.event_shape:
             raise DataError(
                 f"the model was trained on items of shape {self.event_shape}; these have {event_shape}",
@@ -123,4 +166,12 @@ class DataCard:
                 f"the model was trained on other columns; {how}",
                 where=where,
                 fix=f"give the columns {', '.join(self.columns[:12])}{' ...' if len(self.columns) > 12 else ''}",
+            )
+        if data.categories != self.categories:
+            theirs, mine = (known or ((),) * len(columns) for known in (data.categories, self.categories))
+            other = [name for name, *both in zip(columns, theirs, mine, strict=True) if both[0] != both[1]]
+            raise DataError(
+                f"the model was trained on other categories in the column {', '.join(other[:5])}",
+                where=where,
+                fix="give the same kind of values: text where there was text, numbers where there were numbers",
             )

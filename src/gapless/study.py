@@ -16,6 +16,8 @@ from gapless.errors import UsageError
 from gapless.model import Model
 from gapless.objectives import DynamicBinarization, Objective
 from gapless.parts import named
+from gapless.objectives import Objective
+from gapless.parts import build
 from gapless.randomness import generator
 from gapless.runs import DataCard, Run, load_run
 from gapless.settings import Settings
@@ -122,6 +124,7 @@ def plan_of(data: Dataset, settings: Settings, **more: Any) -> dict[str, Any]:
     """What a result depends on but the machine; plain data."""
     card = DataCard.of(data).to_dict()
     known = {name: card[name] for name in ("kind", "event_shape", "likelihood", "scaling", "columns", "items")}
+    known |= {name: card[name] for name in ("arguments", "missing", "categories") if card[name]}
     return {**more, "settings": settings.to_dict(), "data": {**known, "fingerprint": data.fingerprint()}}
 
 
@@ -179,7 +182,7 @@ class _Work:
             self.recipe,
             data.event_shape,
             latent=settings.latent,
-            likelihood=data.likelihood,
+            likelihood=data.head,
             network=settings.network,
             hidden=settings.hidden,
             channels=settings.channels,
@@ -240,19 +243,25 @@ def check_support(data: Dataset) -> None:
     """Refuse a likelihood that gives the data no probability.
 
     Raises:
-        UsageError: values outside the likelihood's support, with the fix.
+        UsageError: values outside the likelihood's support, with the feature and the fix.
     """
     head: Any = named(data.likelihood, likelihoods)
     low, high = head.support
     values = f"in [{low:g}, {high:g}]" if high < math.inf else f"from {low:g} on"
     scaling = "unit to map the values to [0, 1]" if high < math.inf else "none where the values are counts or classes"
     fix = f"use --likelihood NormalWithOptimalScale, or --scaling {scaling}"
+    head = build(data.head, likelihoods)
+    low, high, whole = (ends.numpy() for ends in head.supports(data.event_shape))
     for items, name in ((data.train, "training"), (data.held_out, "held-out")):
         smallest, largest = _range(items, data)
-        if smallest < low - 1e-6 or largest > high + 1e-6:
+        outside = (smallest < low - 1e-6) | (largest > high + 1e-6)
+        if outside.any():
+            at = tuple(np.argwhere(outside)[0].tolist())
             raise UsageError(
                 f"a {data.likelihood} likelihood explains values {values}; "
                 f"the {name} items lie in [{smallest:g}, {largest:g}] (scaling: {data.scaling.name})",
+                f"a {_kind(head, at)} likelihood explains values in [{low[at]:g}, {high[at]:g}]; the {name} items "
+                f"{_feature(data, at)}lie in [{smallest.min():g}, {largest.max():g}] (scaling: {data.scaling.name})",
                 where=data.source,
                 fix=fix,
             )
@@ -289,13 +298,46 @@ def _known(data: Dataset) -> likelihoods.Known:
         return likelihoods.Known(data.event_shape)
     largest = (data.inspection.maximum - shift) / scale
     return likelihoods.Known(data.event_shape, largest, 1 / scale if data.inspection.integer else None)
+        if whole.any():
+            _refuse_parts_of(data, items, name, head, whole)
 
 
-def _range(items: Any, data: Dataset) -> tuple[float, float]:
+def _refuse_parts_of(data: Dataset, items: Items, name: str, head: Any, whole: np.ndarray) -> None:
+    """Stop at features that must be whole numbers and are not."""
+    for rows in _chunks(items):
+        scaled = np.nan_to_num(data.scaling(rows))
+        broken = whole & (scaled != np.round(scaled)).any(axis=0)
+        if broken.any():
+            at = tuple(np.argwhere(broken)[0].tolist())
+            value = next(v for v in scaled[(slice(None), *at)] if v != round(v))
+                f"a {_kind(head, at)} likelihood explains whole numbers; among the {name} items "
+                f"{_feature(data, at)}there is {value:g} (scaling: {data.scaling.name})",
+                fix="use --likelihood NormalWithOptimalScale",
+            )
+
+
+def _kind(head: Any, at: tuple[int, ...]) -> str:
+    """The likelihood of one feature, by name."""
+    head = getattr(head, "likelihood", head)
+    columns = getattr(head, "columns", None)
+    return type(head if columns is None else columns[at[0]]).__name__
+
+
+def _feature(data: Dataset, at: tuple[int, ...]) -> str:
+    return f"in column {data.columns[at[0]]!r} " if data.columns and len(data.columns) > 1 else ""
+
+
+
+
+def _range(items: Items, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Smallest and largest value of each feature in model units, over what was observed."""
     # Scaling is increasing in every feature: the ends of the raw values are scaled, not the values.
     ends = [rows for chunk in _chunks(items) for rows in (chunk.min(axis=0), chunk.max(axis=0))]
     scaled = data.scaling(np.stack(ends))
     return float(scaled.min()), float(scaled.max())
+    ends = [(np.fmin.reduce(rows), np.fmax.reduce(rows)) for rows in _chunks(items)]
+    low, high = np.fmin.reduce([low for low, _ in ends]), np.fmax.reduce([high for _, high in ends])
+    return data.scaling(low), data.scaling(high)
 
 
 def moments_of(

@@ -401,6 +401,32 @@ def interpolate(
 
 
 @app.command
+def impute(
+    run: Path,
+    data: str | None = None,
+    /,
+    *,
+    output: Output = None,
+    samples: int = 1000,
+    seed: int = 0,
+    json: bool = False,
+) -> None:
+    """Fill in missing values (NaN, empty cells) by what the model expects there, given what was observed.
+
+    Args:
+        run: a run folder.
+        data: a file or folder; the data the run was trained on by default.
+        output: a .npy, .npz or .csv file; CSV on the standard output by default.
+        samples: draws of the code an item.
+        seed: seed of the draws.
+        json: print a JSON object.
+    """
+    from gapless.cli import use
+
+    use.impute(run, data, samples=samples, output=output, seed=seed, json=json)
+
+
+@app.command
 def doctor(*, runs: Path = Path("runs"), json: bool = False) -> None:
     """Look at the machine: versions, threads, allocator, optimizer, devices, disk; advice for each thing that is off.
 

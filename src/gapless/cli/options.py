@@ -41,13 +41,14 @@ class Reading:
 
     Args:
         held_out: share of the items held out, between 0 and 1.
-        likelihood: auto, Bernoulli, Normal, NormalWithLearnedScale or NormalWithOptimalScale.
+        likelihood: auto, Bernoulli, NormalWithOptimalScale, Mixed (each column its own) or the name of another one.
         scaling: auto, none, unit (to 0..1) or standard (mean 0, deviation 1).
         array: which array of an .npz holds the items.
         label: which column of a table holds the class.
         drop: columns of a table to leave out.
         resize: bring all images to this size, 32 or HEIGHTxWIDTH.
         on_error: stop or skip, at a file that cannot be read.
+        missing: refuse missing values (NaN, empty cells), or keep them as not observed.
     """
 
     held_out: float = 0.1
@@ -58,6 +59,7 @@ class Reading:
     drop: tuple[str, ...] = ()
     resize: str | None = None
     on_error: str = "stop"
+    missing: str = "refuse"
 
     def read(self, source: str, *, seed: int) -> Any:
         """The data set, split by `seed`."""
@@ -74,6 +76,7 @@ class Reading:
             drop=self.drop,
             resize=parse_size(self.resize),
             on_error=self.on_error,
+            missing=self.missing,
         )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from gapless.errors import UsageError
 
-__all__ = ["cards_table", "held_out_table", "print_json", "say", "write_columns", "write_items"]
+__all__ = ["cards_table", "held_out_table", "print_json", "say", "write_columns", "write_items", "write_raw"]
 
 TITLES = {"ae": "AE", "kl-only": "KL only", "vae": "VAE", "ppca": "pPCA", "collapsed": "collapsed null"}
 
@@ -111,8 +111,24 @@ def write_items(
         _save(output, lambda file: file.write(_contact_sheet(values, card, columns)))
         return _report_file(output, values.shape, as_json)
     raw = np.asarray(card.scaling.inverse(values), dtype=np.float32)
+    return write_raw(raw, output, card=card, as_json=as_json)
+
+
+def write_raw(
+    raw: np.ndarray, output: Path | None, *, card: Any, as_json: bool, extra: dict[str, np.ndarray] | None = None
+) -> None:
+    """Items in raw units, where text is written with the names of categories.
+
+    Args:
+        raw: shape (n, *event).
+        output: a .npy, .npz or .csv file; None prints CSV.
+        card: the run's data card: the columns and their categories.
+        as_json: print a JSON object with the path and shape, or with the values where there is no file.
+        extra: further arrays of n rows.
+    """
     names = list(card.columns) or [f"x{i}" for i in range(math.prod(raw.shape[1:]))]
-    return write_columns(raw, names, output, as_json=as_json)
+    text = output is None or output.suffix.lower() == ".csv"
+    return write_columns(card.named(raw) if text else raw, names, output, as_json=as_json, extra=extra)
 
 
 def _contact_sheet(values: np.ndarray, card: Any, columns: int | None) -> bytes:

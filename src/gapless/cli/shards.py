@@ -29,6 +29,7 @@ def shards(source: str, *, output: Path | None, reading: Reading, verify: bool, 
         drop=reading.drop,
         resize=parse_size(reading.resize),
         on_error=reading.on_error,
+        missing=reading.missing,
     )
     for note in manifest["notes"]:
         say(f"  {note}")

@@ -11,12 +11,13 @@ from torch import Tensor
 from gapless import runs
 from gapless.cli.output import write_columns, write_items
 from gapless.conditions import aligned, given, given_label
+from gapless.cli.output import say, write_columns, write_items, write_raw
 from gapless.data import Feed, Items
 from gapless.errors import DataError, UsageError
 from gapless.model import Model
 from gapless.randomness import generator
 
-__all__ = ["decode", "encode", "interpolate", "reconstruct", "sample"]
+__all__ = ["decode", "encode", "impute", "interpolate", "reconstruct", "sample"]
 
 BATCH = 512
 
@@ -43,6 +44,7 @@ def encode(folder: Path, source: str | None, *, output: Path | None, json: bool)
     extra = {"scale": torch.cat([posterior.stddev for posterior in posteriors]).numpy()}
     if items.labels is not None:
         extra["label"] = np.array([*label_names, ""])[items.labels] if label_names else items.labels  # -1: unknown
+    extra |= _labels(items, label_names)
     if source is None:
         extra["part"] = _parts(run, len(loc))
     names = [f"z_{feature}" for feature in range(loc.shape[1])]
@@ -62,6 +64,26 @@ def reconstruct(folder: Path, source: str | None, *, output: Path | None, json: 
     with torch.no_grad():
         values = torch.cat([model.reconstruct(x) for model, x in _batches(run, items)])
     write_items(values.numpy(), output, card=run.data, as_json=json)
+        codes = torch.cat([run.model.embed(x) for x in _batches(run, items)])
+    write_items(_decode(run, codes), output, card=run.data, as_json=json)
+
+
+def impute(folder: Path, source: str | None, *, samples: int, output: Path | None, seed: int, json: bool) -> None:
+    """All items with the expected values in the place of those that are missing, in the order of the data."""
+    from gapless.imputation import fill
+
+    if seed < 0:
+        raise UsageError(f"--seed takes 0 or more; got {seed}")
+    run = runs.load_run(folder)
+    items, label_names = _items(run, source, missing="keep")
+    raw = items.take(np.arange(len(items)))
+    missing = int(np.isnan(raw).sum()) if raw.dtype.kind == "f" else 0
+    filled = fill(run, raw, samples=samples, seed=seed)
+    say(f"{missing} of {raw.size} values were missing" + ("" if missing else ": nothing to fill"))
+    if missing:
+        low, middle = np.quantile(filled.effective, [0.05, 0.5])
+        say(f"effective draws of {samples}: {middle:.0f} (median), {low:.0f} (5 % of the items have fewer)")
+    write_raw(filled.values, output, card=run.data, as_json=json, extra=_labels(items, label_names))
 
 
 def interpolate(
@@ -87,6 +109,19 @@ def _items(run: runs.Run, source: str | None) -> tuple[Items, tuple[str, ...]]:
     items, names = run.data.read_items(run.data.source if source is None else source)
     # Codes of a conditional model's classes are those it was trained with, whatever classes these items have.
     return (aligned(items, names, run.data.label_names), run.data.label_names) if run.model.context else (items, names)
+        first, last = run.model.embed(feed.batch(torch.tensor([start, end])))
+    codes = torch.lerp(first, last, torch.linspace(0, 1, steps)[:, None])
+    write_items(_decode(run, codes), output, card=run.data, as_json=json, columns=steps)
+
+
+def _items(run: runs.Run, source: str | None, *, missing: str | None = None) -> tuple[Items, tuple[str, ...]]:
+    return run.data.read_items(run.data.source if source is None else source, missing=missing)
+
+
+def _labels(items: Items, label_names: tuple[str, ...]) -> dict[str, np.ndarray]:
+    if items.labels is None:
+        return {}
+    return {"label": np.array(label_names)[items.labels] if label_names else items.labels}
 
 
 def _parts(run: runs.Run, items: int) -> np.ndarray:
@@ -104,7 +139,15 @@ def _batches(run: runs.Run, items: Items) -> Iterator[tuple[Model, Tensor]]:
 
 @torch.no_grad()
 def _decode(run: runs.Run, codes: Tensor) -> np.ndarray:
-    return torch.cat([run.model.decode(part).mean for part in codes.split(BATCH)]).numpy()
+    """Means, and of categories the most probable ones, in model units."""
+    decoded, columns = [], list(run.data.categorical)
+    for part in codes.split(BATCH):
+        p = run.model.decode(part)
+        values = p.mean
+        if columns:
+            values = values.index_copy(1, torch.tensor(columns), p.mode[:, columns])
+        decoded.append(values)
+    return torch.cat(decoded).numpy()
 
 
 def _read_codes(path: Path, latent: int) -> Tensor:

@@ -162,7 +162,7 @@ def mapped_rows(
     Raises:
         DataError: if a file is damaged.
     """
-    if any(file.compressed for file in files):
+    if chosen.texts or any(file.compressed for file in files):
         return None
     parts = []
     for file in files:

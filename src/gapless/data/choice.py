@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from gapless.data.inspection import Inspection, Survey, chunks, count_where, moments
+from gapless.data.inspection import Inspection, Survey, count_where, moments
+from gapless.data.kinds import NORMAL, column_heads, told
 from gapless.data.raw import Raw
 from gapless.data.scaling import Scaling
-from gapless.errors import DataError
+from gapless.errors import DataError, UsageError
 
 __all__ = ["Choice", "choose"]
 
@@ -16,15 +18,20 @@ _FLOAT32 = float(np.finfo(np.float32).max)
 _SMALLEST = float(np.finfo(np.float32).tiny)  # a scale below it is 0 in float32
 _MANY_ZEROS = 0.3
 _COUNTS_ABOVE = 20
+_MOST_CLASSES = 256
+MIXED = "Mixed"
+_WHOLE = ("Poisson", "NegativeBinomial", "ZeroInflatedNegativeBinomial", "Categorical")
+"""Likelihoods of whole numbers: any scaling would leave none."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The scaling and the likelihood taken, and the inspection that tells why."""
+    """The scaling and the likelihood taken, its arguments, and the inspection that tells why."""
 
     scaling: Scaling
     likelihood: str
     inspection: Inspection
+    arguments: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -36,6 +43,7 @@ class _Facts:
     train: Survey
     whole: Survey
     notes: list[str]
+    heads: list[dict[str, Any]] = field(default_factory=list)
     ends: tuple[float, float] = field(init=False)
     at_extremes: float = field(init=False)
     binary: bool = field(init=False)
@@ -46,7 +54,15 @@ class _Facts:
 
 
 def choose(
-    raw: Raw, train_index: np.ndarray, *, train: Survey, whole: Survey, likelihood: str, scaling: str, where: str
+    raw: Raw,
+    train_index: np.ndarray,
+    *,
+    train: Survey,
+    whole: Survey,
+    likelihood: str,
+    scaling: str,
+    where: str,
+    missing: bool = False,
 ) -> Choice:
     """The scaling and the likelihood for some data.
 
@@ -58,12 +74,22 @@ def choose(
         likelihood: a name, kept, or "auto".
         scaling: "auto", "none", "unit" or "standard".
         where: the source, for messages.
+        missing: whether values that are not a number were not observed.
 
     Raises:
-        DataError: if scaled values leave the range of float32.
+        DataError: if scaled values leave the range of float32, or a column has no value at all.
+        UsageError: if the likelihood or the scaling that was asked for does not go with the data.
     """
     facts = _Facts(raw, train_index, train, whole, list(raw.notes))
+    _refuse_empty(facts, where)
+    likelihood = MIXED if likelihood == "auto" and raw.categories else likelihood
+    _refuse_contradictions(facts, likelihood, scaling, where)
     _note_constants(facts)
+    if missing:
+        _note_missing(facts)
+    if likelihood == MIXED:
+        facts.heads = column_heads(raw, train, whole, moments(raw.values, train_index))
+        facts.notes.append(f"likelihood {MIXED}: {told(facts.heads)}")
     name = scaling if scaling != "auto" else _scaling_name(facts, likelihood)
     taken = _scaling(facts, name)
     _refuse_overflow(taken, whole, where)
@@ -74,8 +100,58 @@ def choose(
             f"warning: likelihood {likelihood} was asked for, but the columns are not all 0 or 1: "
             "its values are no densities; NormalWithOptimalScale suits them"
         )
-    _note_counts(facts)
-    return Choice(taken, likelihood, _inspection(facts))
+    _note_counts(facts, likelihood)
+    return Choice(taken, likelihood, _inspection(facts), _arguments(facts, likelihood, where))
+
+
+def _arguments(facts: _Facts, likelihood: str, where: str) -> dict[str, Any]:
+    """What the likelihood must be told of the data."""
+    if likelihood == MIXED:
+        return {"columns": facts.heads}
+    if likelihood != "Categorical":
+        return {}
+    classes = int(facts.whole.maximum) + 1
+    if classes > _MOST_CLASSES:
+        what = f"a Categorical likelihood explains whole numbers below {_MOST_CLASSES}; the largest is {classes - 1}"
+        raise UsageError(what, where=where, fix="use --likelihood NegativeBinomial for counts")
+    return {"classes": max(classes, 2)}
+
+
+def _refuse_contradictions(facts: _Facts, likelihood: str, scaling: str, where: str) -> None:
+    if likelihood == MIXED and facts.raw.kind == "image":
+        raise UsageError("a mixed likelihood is for the columns of a table; these are images", where=where)
+    if likelihood != MIXED and facts.raw.categories:
+        names = [c for c, known in zip(facts.raw.columns, facts.raw.categories, strict=True) if known]
+        drop = " ".join(f"--drop {name!r}" for name in names[:6])
+        what = f"{len(names)} columns are text, which a {likelihood} likelihood cannot explain"
+        raise UsageError(what, where=where, fix=f"use --likelihood {MIXED}, or leave them out: {drop}")
+    if scaling not in ("auto", "none") and likelihood in _WHOLE:
+        what = f"a {likelihood} likelihood explains whole numbers as they are; {scaling} scaling leaves none"
+        raise UsageError(what, where=where, fix="use --scaling none")
+    if scaling == "unit" and likelihood == MIXED:
+        raise UsageError("columns of several kinds have no scaling onto 0..1", where=where, fix="leave --scaling out")
+
+
+def _refuse_empty(facts: _Facts, where: str) -> None:
+    empty = np.argwhere(facts.train.low > facts.train.high)
+    if not len(empty):
+        return
+    names = [facts.raw.columns[int(at[0])] if facts.raw.columns else str(tuple(at.tolist())) for at in empty[:4]]
+    drop = " ".join(f"--drop {name!r}" for name in names)
+    fix = f"leave them out: {drop}" if facts.raw.columns else "crop the images"
+    what = f"{len(empty)} features have no value in any item to train on: {', '.join(map(repr, names))}"
+    raise DataError(what, where=where, fix=fix)
+
+
+def _note_missing(facts: _Facts) -> None:
+    share = facts.whole.missing / facts.raw.values.size
+    if not share:
+        facts.notes.append("no value is missing; those of other items may be")
+        return
+    facts.notes.append(
+        f"{100 * share:.3g} % of the values are missing: they count as not observed (likelihood Masked), "
+        "the encoder is shown the mean in their place"
+    )
 
 
 def _ends(raw: Raw, train: Survey, whole: Survey) -> tuple[float, float]:
@@ -90,13 +166,15 @@ def _extremes(raw: Raw, whole: Survey, ends: tuple[float, float]) -> tuple[float
         return 0.0, whole.integer and whole.minimum >= 0 and whole.maximum <= 1
     margin, everything = 0.05 * (high - low), np.arange(len(raw.values))
     near = count_where(raw.values, everything, lambda c: (c <= low + margin) | (c >= high - margin))
-    if near < raw.values.size:
-        return near / raw.values.size, False
-    return 1.0, all(bool(((c == low) | (c == high)).all()) for c in chunks(raw.values, everything))
+    if near < whole.observed:
+        return near / max(1, whole.observed), False
+    return 1.0, count_where(raw.values, everything, lambda c: (c == low) | (c == high)) == near
 
 
 def _scaling_name(facts: _Facts, likelihood: str) -> str:
     bernoulli = likelihood.endswith("Bernoulli")
+    if likelihood in _WHOLE:
+        return "none"
     if facts.raw.kind == "table":
         return "none" if bernoulli or (facts.binary and likelihood == "auto") else "standard"
     if facts.ends == (0.0, 1.0):
@@ -130,6 +208,10 @@ def _unit(facts: _Facts) -> Scaling:
 
 def _standard(facts: _Facts) -> Scaling:
     mean, variance = moments(facts.raw.values, facts.train_index)
+    if facts.heads:
+        normal = np.array([head["kind"] == NORMAL for head in facts.heads])
+        facts.notes.append("scaling: the normal columns to mean 0 and standard deviation 1 over the train part")
+        return _checked(np.where(normal, mean, 0.0), np.where(normal, np.sqrt(variance), 1.0), "standard")
     if facts.raw.kind == "table":
         facts.notes.append("scaling: each column to mean 0 and standard deviation 1 over the train part")
         spread = np.where(facts.train.constant, 0.0, np.sqrt(variance))
@@ -147,7 +229,7 @@ def _checked(shift: np.ndarray, scale: np.ndarray, name: str) -> Scaling:
 def _likelihood(facts: _Facts, scaling: Scaling) -> str:
     low, high = _scaled_range(scaling, facts.whole)
     reason = _reason(facts, inside=low >= 0 and high <= 1)
-    name = "Bernoulli" if reason[0] else "NormalWithOptimalScale"
+    name = "Bernoulli" if reason[0] else NORMAL
     facts.notes.append(f"likelihood {name}: {reason[1]}")
     return name
 
@@ -188,15 +270,17 @@ def _note_constants(facts: _Facts) -> None:
         facts.notes.append(f"{in_train - always} columns change in the held-out part alone (their scale is 1)")
 
 
-def _note_counts(facts: _Facts) -> None:
+def _note_counts(facts: _Facts, likelihood: str) -> None:
     whole = facts.whole
-    if facts.raw.kind == "image" or not whole.integer or whole.minimum < 0 or whole.maximum <= _COUNTS_ABOVE:
+    if likelihood in (*_WHOLE, MIXED) or facts.raw.kind == "image":
         return
-    zeros = count_where(facts.raw.values, np.arange(whole.items), lambda c: c == 0) / facts.raw.values.size
+    if not whole.integer or whole.minimum < 0 or whole.maximum <= _COUNTS_ABOVE:
+        return
+    zeros = count_where(facts.raw.values, np.arange(whole.items), lambda c: c == 0) / max(1, whole.observed)
     if zeros > _MANY_ZEROS:
         facts.notes.append(
             f"these look like counts ({100 * zeros:.0f} % are 0, the largest is {whole.maximum:g}): "
-            "count likelihoods are not in this version"
+            "--likelihood NegativeBinomial explains counts, and so does the recipe scvi"
         )
 
 
@@ -217,6 +301,7 @@ def _inspection(facts: _Facts) -> Inspection:
         classes=None if raw.labels is None else len(raw.label_names),
         class_counts=dict(_pairs(raw.label_names, counts)),
         notes=tuple(facts.notes),
+        missing=whole.missing / raw.values.size,
     )
 
 

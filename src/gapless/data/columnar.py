@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,8 @@ import numpy as np
 
 from gapless.data.arrays import arrange, from_oriented
 from gapless.data.arrow_files import ArrowFile, mapped_rows
-from gapless.data.columns import Coder, Plan, dtypes_of, item_bytes, plan, values_of
+from gapless.data.categories import MOST, Spellings, few, note
+from gapless.data.columns import Coder, Plan, common_dtype, item_bytes, plan, refuse_columns, values_of
 from gapless.data.disk import OnDisk
 from gapless.data.parquet_files import ParquetFile, ParquetRows
 from gapless.data.pieces import Piece, Pieces, collect
@@ -37,6 +38,7 @@ class _Source:
     request: Request
     where: str
     notes: tuple[str, ...]
+    categories: tuple[tuple[str, ...], ...] = ()
 
     @property
     def rows(self) -> int:
@@ -66,6 +68,7 @@ def read_columnar(path: Path, request: Request) -> Raw:
     labels, names = _labels(source)
     raw = from_oriented(values, where=source.where, columns=_columns(source), full_scale=None)
     more = {"labels": labels, "label_names": names, "train_items": source.train_items}
+    more["categories"] = source.categories
     return Raw(**{**vars(raw), **more, "notes": source.notes + source.chosen.notes})
 
 
@@ -98,7 +101,29 @@ def _open(path: Path, request: Request) -> _Source:
     for file in files:
         if isinstance(file, ParquetFile) and not chosen.encoded:
             file.refuse_bombs(chosen)
-    return _Source(files, len(train) if held else None, chosen, request, where, notes)
+    source = _Source(files, len(train) if held else None, chosen, request, where, notes)
+    return _with_categories(source) if chosen.texts else source
+
+
+def _with_categories(source: _Source) -> _Source:
+    """The same with the codes of every column of text, after one pass over them."""
+    chosen, known, where = source.chosen, source.request.categories, source.where
+    spellings = {name: Spellings(name, known.get(name, ()), where) for name in chosen.texts}
+    codes: dict[str, dict[str, float]] = {name: {} for name in chosen.texts}
+    for file in source.files:
+        for batch in file.batches(list(chosen.texts)):
+            for name, some in spellings.items():
+                for text in batch.column(name).unique().to_pylist():
+                    if text is not None and len(some) <= MOST:
+                        codes[name][str(text)] = some.code(str(text))
+    many = [name for name, some in spellings.items() if name not in known and not few(len(some), source.rows)]
+    refuse_columns(source.files[0].schema, many, where)
+    ranked = {name: some.ranked() for name, some in spellings.items()}
+    final = {name: {text: ranked[name][0][int(code)] for text, code in met.items()} for name, met in codes.items()}
+    names = {name: found for name, (_, found) in ranked.items()}
+    notes = tuple(note(name, found) for name, found in names.items())
+    chosen = replace(chosen, codes=final, notes=chosen.notes + notes)
+    return replace(source, chosen=chosen, categories=tuple(names.get(name, ()) for name in chosen.values))
 
 
 def _paths(path: Path, where: str) -> tuple[list[Path], list[Path], tuple[str, ...]]:
@@ -210,7 +235,7 @@ def _pieces(source: _Source) -> Pieces:
     if source.chosen.encoded:
         return _images(source)
     chosen, coder = source.chosen, _coder(source)
-    dtype = np.result_type(*dtypes_of(source.files[0].schema, chosen))
+    dtype = common_dtype(source.files[0].schema, chosen)
     event = (len(chosen.values),) if chosen.stored is None else chosen.stored
     like = _arranged(np.broadcast_to(np.zeros((), dtype=dtype), (max(1, source.rows), *event)), chosen)
 
@@ -228,6 +253,7 @@ def _pieces(source: _Source) -> Pieces:
         chunks,
         coder.names if coder else _no_names,
         columns=_columns(source),
+        categories=source.categories,
         full_scale=None,
         train_items=source.train_items,
         notes=[*source.notes, *chosen.notes],

@@ -1,17 +1,21 @@
 """Columns of Arrow and Parquet files: which hold the values, which the labels, and how they become arrays."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from gapless.data.categories import MOST
 from gapless.data.disk import pyarrow
 from gapless.data.labels import encode
 from gapless.data.raw import Request, printable
 from gapless.errors import DataError, UsageError
 
-__all__ = ["Coder", "Plan", "dtypes_of", "item_bytes", "plan", "refuse_nulls", "values_of"]
+__all__ = [
+    "Coder", "Plan", "common_dtype", "dtypes_of", "item_bytes", "plan", "refuse_columns", "refuse_nulls", "values_of",
+]  # fmt: skip
 
 _IMAGE_COLUMNS = ("image", "img", "png", "jpg", "jpeg", "picture")
 _LABEL_COLUMNS = ("label", "labels", "target", "class", "y")
@@ -29,6 +33,9 @@ class Plan:
         label_names: the classes, where the file itself names them.
         encoded: whether the values are image files.
         notes: decisions taken.
+        texts: names of those columns of values that hold text.
+        codes: for each of them the code of every spelling, once they are known.
+        keep_missing: whether what is missing becomes NaN.
     """
 
     values: tuple[str, ...]
@@ -37,6 +44,9 @@ class Plan:
     label_names: tuple[str, ...] = ()
     encoded: bool = False
     notes: tuple[str, ...] = field(default=())
+    texts: tuple[str, ...] = ()
+    codes: dict[str, dict[str, float]] = field(default_factory=dict)
+    keep_missing: bool = False
 
 
 def plan(schema: Any, request: Request, *, where: str) -> Plan:
@@ -62,7 +72,8 @@ def plan(schema: Any, request: Request, *, where: str) -> Plan:
     kept = [name for name in names if name not in request.drop and name != request.label]
     kinds = {name: _kind(schema.field(name)) for name in kept}
     images, whole = ([n for n in kept if kinds[n] == kind] for kind in ("image", "items"))
-    label = request.label or _label(schema, kept, kinds, alone=not (whole or images))
+    unknown = [name for name in kept if name not in request.categories]
+    label = request.label or _label(schema, unknown, kinds, alone=not (whole or images))
     chosen = _one(images or whole, "images" if images else "items", where) if images or whole else ()
     rest = [name for name in kept if name not in chosen and name != label]
     notes = (f"labels from column {printable(label)!r}",) if label else ()
@@ -70,11 +81,14 @@ def plan(schema: Any, request: Request, *, where: str) -> Plan:
         if rest:
             notes += (f"columns left out: {', '.join(printable(n) for n in rest[:6])}",)
         stored = () if images else _shape(schema.field(chosen[0]))
-        return Plan(chosen, stored, label, _names_in_file(schema, label), bool(images), notes)
-    _refuse(schema, [name for name in rest if kinds[name] != "number"], where)
+        names_in_file = _names_in_file(schema, label)
+        return Plan(chosen, stored, label, names_in_file, bool(images), notes, keep_missing=request.keep_missing)
+    refuse_columns(schema, [name for name in rest if kinds[name] not in ("number", "text")], where)
     if not rest:
         raise DataError("no column is left to learn from", where=where, fix="drop fewer columns")
-    return Plan(tuple(rest), None, label, _names_in_file(schema, label), notes=notes)
+    texts = tuple(name for name in rest if kinds[name] == "text" or name in request.categories)
+    names_in_file = _names_in_file(schema, label)
+    return Plan(tuple(rest), None, label, names_in_file, False, notes, texts, keep_missing=request.keep_missing)
 
 
 def _one(names: list[str], what: str, where: str) -> tuple[str, ...]:
@@ -151,13 +165,21 @@ def _declared(column: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
     return given if np.prod(given, dtype=object) == np.prod(shape, dtype=object) and min(given) > 0 else shape
 
 
-def _refuse(schema: Any, names: list[str], where: str) -> None:
+def refuse_columns(schema: Any, names: Sequence[str], where: str) -> None:
+    """Stop at columns that cannot be read as numbers.
+
+    Raises:
+        DataError: each is named with its type.
+    """
     if not names:
         return
     shown = ", ".join(f"{printable(n)!r} ({printable(str(schema.field(n).type)[:60])})" for n in names[:6])
     more = f" and {len(names) - 6} more" if len(names) > 6 else ""
     options = " ".join(f"--drop {printable(n)!r}" for n in names[:6])
-    fix = f"leave them out: {options}; or name the one with the classes: --label NAME; or make them numbers"
+    fix = (
+        f"leave them out: {options}; or name the one with the classes: --label NAME; or make them numbers "
+        f"(text in at most {MOST} spellings that repeat is read as categories)"
+    )
     raise DataError(f"{len(names)} columns are not numbers: {shown}{more}", where=where, fix=fix)
 
 
@@ -172,9 +194,12 @@ def _names_in_file(schema: Any, label: str | None) -> tuple[str, ...]:
 
 
 def dtypes_of(schema: Any, chosen: Plan) -> list[np.dtype]:
-    """The dtype of each column of values; a column of booleans becomes uint8."""
+    """The dtype of each column of values as it lies in the file; booleans and codes of text become uint8."""
     types, found = pyarrow("pyarrow.types"), []
     for name in chosen.values:
+        if name in chosen.texts:
+            found.append(np.dtype(np.uint8))
+            continue
         kind = _storage(schema.field(name).type)
         while types.is_fixed_size_list(kind):
             kind = kind.value_type
@@ -183,11 +208,16 @@ def dtypes_of(schema: Any, chosen: Plan) -> list[np.dtype]:
     return found
 
 
+def common_dtype(schema: Any, chosen: Plan) -> np.dtype:
+    """The dtype of the decoded values: one that has NaN where what is missing is kept."""
+    dtypes = dtypes_of(schema, chosen)
+    return np.result_type(*dtypes, np.float32) if chosen.keep_missing else np.result_type(*dtypes)
+
+
 def item_bytes(schema: Any, chosen: Plan) -> int:
     """Bytes one item takes as an array."""
-    dtypes = dtypes_of(schema, chosen)
-    width = len(dtypes) if chosen.stored is None else int(np.prod(chosen.stored, dtype=object))
-    return width * np.result_type(*dtypes).itemsize
+    width = len(chosen.values) if chosen.stored is None else int(np.prod(chosen.stored, dtype=object))
+    return width * common_dtype(schema, chosen).itemsize
 
 
 def values_of(batch: Any, chosen: Plan, *, first: int, where: str) -> np.ndarray:
@@ -205,7 +235,7 @@ def values_of(batch: Any, chosen: Plan, *, first: int, where: str) -> np.ndarray
     Raises:
         DataError: if a value is missing; with its row and column.
     """
-    columns = [_numbers(batch.column(name), name, chosen.stored, first, where) for name in chosen.values]
+    columns = [_numbers(batch.column(name), name, chosen, first, where) for name in chosen.values]
     return columns[0] if chosen.stored is not None else np.stack(columns, axis=1)
 
 
@@ -218,14 +248,20 @@ def refuse_nulls(column: Any, name: str, first: int, where: str) -> None:
     if column.null_count:
         row = first + int(np.asarray(column.is_null()).argmax())
         place = f"{where}: first in row {row}, column {printable(name)!r}, rows counted from 0"
-        fix = f"fill or remove them, or leave the column out: --drop {printable(name)!r}"
+        fix = (
+            "keep them as not observed: --missing keep; or fill or remove them; "
+            f"or leave the column out: --drop {printable(name)!r}"
+        )
         raise DataError(f"at least {column.null_count} values are missing (null)", where=place, fix=fix)
 
 
-def _numbers(column: Any, name: str, stored: tuple[int, ...] | None, first: int, where: str) -> np.ndarray:
-    types = pyarrow("pyarrow.types")
+def _numbers(column: Any, name: str, chosen: Plan, first: int, where: str) -> np.ndarray:
+    types, stored = pyarrow("pyarrow.types"), chosen.stored
     column = column.storage if hasattr(column, "storage") else column
-    refuse_nulls(column, name, first, where)
+    if stored is not None or not chosen.keep_missing:
+        refuse_nulls(column, name, first, where)
+    if name in chosen.texts:
+        return _coded(column, chosen.codes[name])
     if types.is_fixed_size_binary(column.type):
         width, data = column.type.byte_width, column.buffers()[1]
         values = np.frombuffer(data, dtype=np.uint8, count=len(column) * width, offset=column.offset * width)
@@ -233,10 +269,25 @@ def _numbers(column: Any, name: str, stored: tuple[int, ...] | None, first: int,
     items = len(column)
     while types.is_fixed_size_list(column.type):
         column = column.flatten()
-        refuse_nulls(column, name, first, where)
+        if not chosen.keep_missing or types.is_fixed_size_list(column.type):
+            refuse_nulls(column, name, first, where)
+    if types.is_boolean(column.type) and column.null_count:
+        column = column.cast(pyarrow("pyarrow").uint8())
     values = column.to_numpy(zero_copy_only=False)
     values = values.view(np.uint8) if values.dtype == bool else values
     return values.reshape(items, *(stored or ()))
+
+
+def _coded(column: Any, codes: dict[str, float]) -> np.ndarray:
+    """Text as codes, NaN where it is missing."""
+    types = pyarrow("pyarrow.types")
+    missing = np.asarray(column.is_null())
+    column = column if types.is_dictionary(column.type) else column.dictionary_encode()
+    # The dictionary of a file may hold what no row has.
+    local = np.array([codes.get(str(v), np.nan) for v in column.dictionary.to_pylist()] or [np.nan])
+    values = local[column.indices.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)]
+    values[missing] = np.nan
+    return values if missing.any() else values.astype(np.uint8)
 
 
 class Coder:

@@ -1,6 +1,6 @@
 """What reading gives: the items of each part, and all that is known of them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -65,6 +65,9 @@ class Dataset:
         likelihood: the name of the likelihood to use.
         inspection: what the data looks like, and every decision taken.
         options: JSON-able keyword arguments of `read` that give this again.
+        arguments: what the likelihood is told of the data: the heads of a table's columns, or the number of classes.
+        missing: whether values that are not a number were not observed.
+        categories: for each column the names of its codes, () where it holds numbers; () if all do.
     """
 
     source: str
@@ -77,11 +80,20 @@ class Dataset:
     likelihood: str
     inspection: Inspection
     options: dict[str, Any]
+    arguments: dict[str, Any] = field(default_factory=dict)
+    missing: bool = False
+    categories: tuple[tuple[str, ...], ...] = ()
 
     @property
     def event_shape(self) -> tuple[int, ...]:
         """Shape of one item."""
         return self.train.event_shape
+
+    @property
+    def head(self) -> dict[str, Any]:
+        """The likelihood as plain data: what `parts.build` and `recipes.build` make it of."""
+        head = {"kind": self.likelihood, **self.arguments}
+        return {"kind": "Masked", "likelihood": head} if self.missing else head
 
     def fingerprint(self) -> str:
         """Hexadecimal digits that stand for the values, their order and the split; see `data.fingerprints`."""

@@ -34,6 +34,7 @@ class Inspection:
         classes: how many, None without labels.
         class_counts: items in each class.
         notes: every decision, in plain sentences.
+        missing: share of the values that were not observed.
     """
 
     items: int
@@ -49,6 +50,7 @@ class Inspection:
     classes: int | None
     class_counts: dict[str, int]
     notes: tuple[str, ...]
+    missing: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """The same, ready for JSON."""
@@ -57,24 +59,45 @@ class Inspection:
 
 @dataclass(frozen=True)
 class Survey:
-    """Ranges of some items: `low` and `high` (*event) per feature, mean of all values, whether all are whole."""
+    """Ranges of some items, over the values that are numbers.
+
+    Args:
+        items: how many.
+        low: (*event) smallest value of each feature, infinite where there is none.
+        high: (*event) largest value of each feature, minus infinity where there is none.
+        mean: of all values.
+        whole: (*event) whether every value of a feature is a whole number.
+        missing: how many values are not a number.
+    """
 
     items: int
     low: np.ndarray
     high: np.ndarray
     mean: float
-    integer: bool
+    whole: np.ndarray
+    missing: int = 0
 
     def merge(self, other: "Survey") -> "Survey":
         """The survey of both."""
-        items = self.items + other.items
+        observed = self.observed + other.observed
         return Survey(
-            items,
+            self.items + other.items,
             np.minimum(self.low, other.low),
             np.maximum(self.high, other.high),
-            self.mean + (other.mean - self.mean) * other.items / items,
-            self.integer and other.integer,
+            self.mean + (other.mean - self.mean) * other.observed / max(1, observed),
+            self.whole & other.whole,
+            self.missing + other.missing,
         )
+
+    @property
+    def observed(self) -> int:
+        """How many values are numbers."""
+        return self.items * self.low.size - self.missing
+
+    @property
+    def integer(self) -> bool:
+        """Whether every value is a whole number."""
+        return bool(self.whole.all())
 
     @property
     def minimum(self) -> float:
@@ -110,8 +133,19 @@ def survey(values: Values, index: np.ndarray) -> Survey:
 
 
 def _survey_chunk(chunk: np.ndarray) -> Survey:
-    integer = chunk.dtype.kind != "f" or bool((chunk == np.floor(chunk)).all())
-    return Survey(len(chunk), chunk.min(axis=0), chunk.max(axis=0), float(chunk.mean(dtype=np.float64)), integer)
+    low, high = chunk.min(axis=0), chunk.max(axis=0)
+    if chunk.dtype.kind != "f":
+        return Survey(len(chunk), low, high, float(chunk.mean(dtype=np.float64)), np.ones(low.shape, dtype=bool))
+    if np.isnan(low).any():
+        return _survey_observed(chunk, np.isnan(chunk))
+    return Survey(len(chunk), low, high, float(chunk.mean(dtype=np.float64)), (chunk == np.floor(chunk)).all(axis=0))
+
+
+def _survey_observed(chunk: np.ndarray, missing: np.ndarray) -> Survey:
+    low, high = (np.where(missing, end, chunk) for end in (np.inf, -np.inf))
+    mean = float(np.nanmean(chunk, dtype=np.float64)) if not missing.all() else 0.0
+    whole = ((chunk == np.floor(chunk)) | missing).all(axis=0)
+    return Survey(len(chunk), low.min(axis=0), high.max(axis=0), mean, whole, int(missing.sum()))
 
 
 def count_where(values: Values, index: np.ndarray, test: Callable[[np.ndarray], np.ndarray]) -> int:
@@ -122,35 +156,48 @@ def count_where(values: Values, index: np.ndarray, test: Callable[[np.ndarray], 
 def moments(values: Values, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and variance per feature of the rows at `index`, merged over chunks: Chan et al. (1983), eq. 2.1.
 
+    What is not a number does not count.
+
     Returns:
-        Two arrays (*event), float64; the variance divides by n.
+        Two arrays (*event), float64; the variance divides by the number of values, 0 where there is none.
     """
-    count, mean, squares = 0, np.zeros(values.shape[1:]), np.zeros(values.shape[1:])
+    count, mean, squares = np.zeros(values.shape[1:]), np.zeros(values.shape[1:]), np.zeros(values.shape[1:])
     for raw in chunks(values, index):
-        chunk = raw.astype(np.float64)
-        centre = chunk.mean(axis=0)
-        squares += np.square(chunk - centre).sum(axis=0)
-        total = count + len(chunk)
-        squares += np.square(centre - mean) * (count * len(chunk) / total)
-        mean += (centre - mean) * (len(chunk) / total)
-        count = total
-    return mean, squares / count
+        added, centre, deviations = _deviations(raw.astype(np.float64))
+        squares += deviations
+        total = np.maximum(count + added, 1)
+        squares += np.square(centre - mean) * (count * added / total)
+        mean += (centre - mean) * (added / total)
+        count = count + added
+    return mean, squares / np.maximum(count, 1)
 
 
-def refuse_unusable(values: Values, *, columns: tuple[str, ...], where: str) -> None:
+def _deviations(chunk: np.ndarray) -> tuple[Any, np.ndarray, np.ndarray]:
+    """How many numbers, their mean and the sum of their squared deviations from it, per feature."""
+    centre = chunk.mean(axis=0)
+    if not np.isnan(centre).any():
+        return len(chunk), centre, np.square(chunk - centre).sum(axis=0)
+    observed = ~np.isnan(chunk)
+    count = observed.sum(axis=0)
+    centre = np.where(observed, chunk, 0).sum(axis=0) / np.maximum(count, 1)
+    return count, centre, np.square(np.where(observed, chunk - centre, 0)).sum(axis=0)
+
+
+def refuse_unusable(values: Values, *, columns: tuple[str, ...], where: str, missing: bool = False) -> None:
     """Stop at values that are not finite, or too large to square.
 
     Args:
         values: (n, *event) raw.
         columns: names of a table's columns, () for images.
         where: the source, for the message.
+        missing: whether values that are not a number were not observed, and may stay.
 
     Raises:
         DataError: with how many there are, and the row and column (or pixel) of the first.
     """
     if values.dtype.kind != "f":
         return
-    for test, what, fix in _UNUSABLE:
+    for test, what, fix in (_INFINITE if missing else _NOT_FINITE, _TOO_LARGE):
         count, first, start = 0, None, 0
         for chunk in chunks(values, np.arange(len(values))):
             bad = test(chunk)
@@ -167,10 +214,14 @@ def _too_large(chunk: np.ndarray) -> np.ndarray:
     return np.abs(chunk, dtype=np.float64) > (_LARGEST if chunk.dtype.itemsize > 4 else _LARGEST_32)
 
 
-_UNUSABLE: tuple[tuple[Callable[[np.ndarray], np.ndarray], str, str], ...] = (
-    (lambda chunk: ~np.isfinite(chunk), "are not finite (NaN or infinite)", "fill or remove those rows before reading"),
-    (_too_large, "are too large to compute with", "rescale the data, or remove those rows"),
+_Test = tuple[Callable[[np.ndarray], np.ndarray], str, str]
+_NOT_FINITE: _Test = (
+    lambda chunk: ~np.isfinite(chunk),
+    "are not finite (NaN or infinite)",
+    "fill or remove those rows before reading; or, if NaN means not observed: --missing keep",
 )
+_INFINITE: _Test = (np.isinf, "are infinite", "fill or remove those rows before reading; NaN is what was not observed")
+_TOO_LARGE: _Test = (_too_large, "are too large to compute with", "rescale the data, or remove those rows")
 
 
 def _place(where: str, row: int, rest: list[int], columns: tuple[str, ...]) -> str:

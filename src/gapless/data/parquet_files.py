@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from gapless.data.arrays import arrange
-from gapless.data.columns import Plan, dtypes_of, item_bytes, values_of
+from gapless.data.columns import Plan, common_dtype, item_bytes, values_of
 from gapless.data.disk import WINDOW_BYTES, OnDisk, pyarrow
 from gapless.data.raw import printable, size_text
 from gapless.errors import DataError
@@ -131,7 +131,7 @@ class ParquetRows(OnDisk):
         self._kept: OrderedDict[int, np.ndarray] = OrderedDict()
         self._turn = threading.Lock()
         self._room = WINDOW_BYTES + 2 * largest
-        dtype = np.result_type(*dtypes_of(files[0].schema, chosen))
+        dtype = common_dtype(files[0].schema, chosen)
         event = (len(chosen.values),) if chosen.stored is None else chosen.stored
         like = self._arranged(np.broadcast_to(np.zeros((), dtype=dtype), (int(self.edges[-1]), *event)))
         super().__init__(tuple(int(v) for v in like.shape), dtype)

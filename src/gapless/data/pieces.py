@@ -28,6 +28,7 @@ class Pieces:
         chunks: gives the pieces from the first on: values (k, *event), label codes (k,) or None.
         names: the final code of every label code, and the class names; to be asked after the last piece.
         columns: names of a table's columns.
+        categories: for each column the names of its codes, () where it holds numbers; () if all do.
         full_scale: the largest value the format can hold.
         train_items: the first so many are to train on, None where the source does not say.
         notes: decisions taken; complete after the last piece.
@@ -39,6 +40,7 @@ class Pieces:
     chunks: Callable[[], Iterator[Piece]]
     names: Callable[[], tuple[np.ndarray, tuple[str, ...]]]
     columns: tuple[str, ...] = ()
+    categories: tuple[tuple[str, ...], ...] = ()
     full_scale: float | None = None
     train_items: int | None = None
     notes: list[str] = field(default_factory=list)
@@ -68,6 +70,7 @@ def from_raw(raw: Raw) -> Pieces:
         chunks,
         lambda: (np.arange(len(raw.label_names)), raw.label_names),
         columns=raw.columns,
+        categories=raw.categories,
         full_scale=raw.full_scale,
         train_items=raw.train_items,
         notes=list(raw.notes),
@@ -99,6 +102,7 @@ def collect(pieces: Pieces, *, where: str) -> Raw:
             "label_names": names,
             "train_items": pieces.train_items,
             "notes": tuple(pieces.notes),
+            "categories": pieces.categories,
         }
     )
 

@@ -1,6 +1,6 @@
 """What a reader is asked for, and what it hands over."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,8 @@ class Request:
         drop: columns of a table to leave out.
         resize: (height, width) for image files.
         skip_errors: leave unreadable image files out, and say so, instead of stopping.
+        keep_missing: values that are missing become NaN, instead of stopping.
+        categories: for each column of text that a model was trained on, the names of its codes.
     """
 
     array: str | None = None
@@ -27,6 +29,8 @@ class Request:
     drop: tuple[str, ...] = ()
     resize: tuple[int, int] | None = None
     skip_errors: bool = False
+    keep_missing: bool = False
+    categories: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,7 @@ class Raw:
         labels: (n,) int64 codes into `label_names`.
         label_names: the classes.
         columns: names of a table's columns.
+        categories: for each column the names of its codes, () where it holds numbers; () if all do.
         full_scale: the largest value the format can hold, where it has one.
         train_items: if the source brings its own held-out part: the first so many are to train on.
         notes: decisions taken while reading.
@@ -49,6 +54,7 @@ class Raw:
     labels: np.ndarray | None = None
     label_names: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
+    categories: tuple[tuple[str, ...], ...] = ()
     full_scale: float | None = None
     train_items: int | None = None
     notes: tuple[str, ...] = ()

@@ -1,9 +1,9 @@
 """Reading: any source to a dataset that is split, inspected and ready to be fed."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,8 @@ def read(
     drop: Sequence[str] = (),
     resize: Sequence[int] | None = None,
     on_error: str = "stop",
+    missing: str = "refuse",
+    categories: Mapping[str, Sequence[str]] | None = None,
 ) -> Dataset:
     """Read a source, split it, look at it, and choose the scaling and the likelihood that suit it.
 
@@ -71,6 +73,8 @@ def read(
         drop: columns of a table to leave out.
         resize: (height, width) to bring image files to.
         on_error: "stop" at an image file that cannot be read, or "skip" it and say so in the notes.
+        missing: "refuse" values that are missing (NaN, empty cells, nulls), or "keep" them as not observed.
+        categories: for columns of text whose categories are known, the names of their codes; others are found.
 
     Returns:
         The dataset; `inspection.notes` has every decision taken.
@@ -92,9 +96,13 @@ def read(
         "drop": [drop] if isinstance(drop, str) else list(drop),
         "resize": list(resize) if isinstance(resize, tuple) else resize,
         "on_error": on_error,
+        "missing": missing,
     }
     _check(options)
-    request = Request(array, label, tuple(options["drop"]), _size(options["resize"]), on_error == "skip")
+    request = Request(
+        array, label, tuple(options["drop"]), _size(options["resize"]), on_error == "skip", missing == "keep",
+        _known(categories),
+    )  # fmt: skip
     raw, name = _load(source, request)
     return _dataset(raw, name, options)
 
@@ -108,12 +116,14 @@ class Everything:
         columns: names of a table's columns, () for images.
         label_names: the classes.
         source: what was read, printable.
+        categories: for each column the names of its codes, () where it holds numbers; () if all do.
     """
 
     items: Items
     columns: tuple[str, ...]
     label_names: tuple[str, ...]
     source: str
+    categories: tuple[tuple[str, ...], ...] = ()
 
 
 def read_items(
@@ -124,6 +134,8 @@ def read_items(
     drop: Sequence[str] = (),
     resize: Sequence[int] | None = None,
     on_error: str = "stop",
+    missing: str = "refuse",
+    categories: Mapping[str, Sequence[str]] | None = None,
 ) -> Everything:
     """Read all items of a source, one or more, for a model that exists: no split, no choice of scaling.
 
@@ -134,20 +146,29 @@ def read_items(
         drop: as for `read`.
         resize: as for `read`.
         on_error: as for `read`.
+        missing: as for `read`.
+        categories: for each column of text that the model was trained on, the names of its codes.
 
     Raises:
         DataError: if the data cannot be read or used.
         UsageError: if an argument cannot be used.
     """
-    request = request_of(array=array, label=label, drop=drop, resize=resize, on_error=on_error)
-    raw, name = _load(source, request)
+    request = request_of(array=array, label=label, drop=drop, resize=resize, on_error=on_error, missing=missing)
+    raw, name = _load(source, replace(request, categories=_known(categories)))
     refuse_shape(raw.values.shape, where=name)
-    refuse_unusable(raw.values, columns=raw.columns, where=name)
-    return Everything(_items(raw, np.arange(len(raw.values))), raw.columns, raw.label_names, name)
+    refuse_unusable(raw.values, columns=raw.columns, where=name, missing=request.keep_missing)
+    everything = _items(raw, np.arange(len(raw.values)))
+    return Everything(everything, raw.columns, raw.label_names, name, raw.categories)
 
 
 def request_of(
-    *, array: str | None, label: str | None, drop: Sequence[str], resize: Sequence[int] | None, on_error: str
+    *,
+    array: str | None,
+    label: str | None,
+    drop: Sequence[str],
+    resize: Sequence[int] | None,
+    on_error: str,
+    missing: str = "refuse",
 ) -> Request:
     """The wishes of the user, checked.
 
@@ -155,8 +176,13 @@ def request_of(
         UsageError: if one cannot be used.
     """
     _check_choice("on_error", on_error, ("stop", "skip"))
+    _check_choice("missing", missing, ("refuse", "keep"))
     names = (drop,) if isinstance(drop, str) else tuple(drop)
-    return Request(array, label, names, _size(resize), on_error == "skip")
+    return Request(array, label, names, _size(resize), on_error == "skip", missing == "keep")
+
+
+def _known(categories: Mapping[str, Sequence[str]] | None) -> dict[str, tuple[str, ...]]:
+    return {column: tuple(names) for column, names in (categories or {}).items()}
 
 
 def _check_choice(key: str, value: Any, allowed: tuple[str, ...]) -> None:
@@ -168,6 +194,7 @@ def _check(options: dict[str, Any]) -> None:
     _check_split(options["held_out"], options["seed"])
     _check_choice("scaling", options["scaling"], NAMES)
     _check_choice("on_error", options["on_error"], ("stop", "skip"))
+    _check_choice("missing", options["missing"], ("refuse", "keep"))
     if not isinstance(options["likelihood"], str) or not options["likelihood"]:
         raise UsageError(f"likelihood needs a name or 'auto'; got {options['likelihood']!r}", where="likelihood")
     _size(options["resize"])
@@ -326,7 +353,7 @@ def _refuse_options(request: Request, takes: frozenset[str], where: str) -> None
 
 def _dataset(raw: Raw, name: str, options: dict[str, Any]) -> Dataset:
     refuse_shape(raw.values.shape, where=name, least=2)
-    refuse_unusable(raw.values, columns=raw.columns, where=name)
+    refuse_unusable(raw.values, columns=raw.columns, where=name, missing=options["missing"] == "keep")
     train_index, held_index = _parts(raw, options["held_out"], options["seed"])
     train = survey(raw.values, train_index)
     choice = choose(
@@ -337,6 +364,7 @@ def _dataset(raw: Raw, name: str, options: dict[str, Any]) -> Dataset:
         likelihood=options["likelihood"],
         scaling=options["scaling"],
         where=name,
+        missing=options["missing"] == "keep",
     )
     return Dataset(
         source=name,
@@ -349,6 +377,9 @@ def _dataset(raw: Raw, name: str, options: dict[str, Any]) -> Dataset:
         likelihood=choice.likelihood,
         inspection=choice.inspection,
         options=options,
+        arguments=choice.arguments,
+        missing=options["missing"] == "keep",
+        categories=raw.categories,
     )
 
 

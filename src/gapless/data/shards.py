@@ -96,6 +96,7 @@ def _write(pieces: Pieces, folder: Path, source: str) -> dict[str, Any]:
         "event_shape": list(pieces.event_shape),
         "dtype": pieces.dtype.str,
         "columns": list(pieces.columns),
+        **({"categories": [list(names) for names in pieces.categories]} if pieces.categories else {}),
         "label_names": list(names),
         "label_codes": rank.tolist(),
         "full_scale": pieces.full_scale,
@@ -187,7 +188,9 @@ def read_shards(folder: Path, request: Request) -> Raw:
         notes=(*manifest["notes"], f"shards of {printable(manifest['source'])}"),
     )  # fmt: skip
     labels, names = _labels(files, manifest, where)
-    return Raw(**{**vars(raw), "labels": labels, "label_names": names, "train_items": manifest["train_items"]})
+    known = tuple(tuple(some) for some in manifest.get("categories", ()))
+    more = {"labels": labels, "label_names": names, "train_items": manifest["train_items"], "categories": known}
+    return Raw(**{**vars(raw), **more})
 
 
 def _as_it_is(values: np.ndarray) -> np.ndarray:
@@ -228,6 +231,10 @@ def _manifest(folder: Path, where: str) -> dict[str, Any]:
         names = [entry["file"] for entry in manifest["shards"]]
         sound = all(Path(name).name == name and name.endswith(".arrow") for name in names)
         sound &= all(isinstance(v, str) for key in ("columns", "notes", "label_names") for v in manifest[key])
+        known = manifest.get("categories", [])
+        sound &= len(known) in (0, len(manifest["columns"])) and all(
+            isinstance(v, str) for names in known for v in names
+        )
         sound &= isinstance(manifest["source"], str) and isinstance(manifest["full_scale"], float | int | None)
         sound &= sorted(manifest["label_codes"]) == list(range(len(manifest["label_names"])))
         sound &= manifest["train_items"] is None or 0 < int(manifest["train_items"]) < manifest["items"]

@@ -4,13 +4,14 @@ import csv
 import re
 from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TextIO
 
 import numpy as np
 
 from gapless.data.arrays import from_array
+from gapless.data.categories import MOST, Spellings, few, note
 from gapless.data.labels import encode
 from gapless.data.raw import Raw, Request, printable
 from gapless.errors import DataError, UsageError
@@ -42,10 +43,10 @@ class _Table:
 
 
 def read_table(path: Path, request: Request) -> Raw:
-    """A .csv or .tsv file: numbers with a decimal point, one row an item, perhaps with names in the first row.
+    """A .csv or .tsv file: numbers with a decimal point or categories, one row an item, perhaps names in the first row.
 
     Raises:
-        DataError: if it is no such table, or cells are missing or no numbers; with row, line and column.
+        DataError: if it is no such table, or cells are missing or neither; with row, line and column.
         UsageError: if a column that was asked for is not there.
     """
     where = printable(str(path))
@@ -54,6 +55,7 @@ def read_table(path: Path, request: Request) -> Raw:
         dropped = {_column(table, name, where) for name in request.drop}
         label = _label_column(path, table, request, dropped, where)
         labels = None if label is None else _texts(path, table, label)
+        categories = _categories(path, table, dropped | ({label} if label is not None else set()), request, where)
     except UnicodeDecodeError as error:
         what = f"the file is not UTF-8 text: byte {error.object[error.start]:#04x} ({error.reason})"
         raise DataError(what, where=where, fix="save it as UTF-8") from error
@@ -61,15 +63,19 @@ def read_table(path: Path, request: Request) -> Raw:
         raise DataError(f"not a readable table: {error}", where=where, fix="close every quotation mark") from error
     keep = _kept(table, dropped | ({label} if label is not None else set()), where)
     values = table.values if len(keep) == len(table.names) else table.values[:, keep]
-    _refuse_missing(table, values, keep, labels, where)
+    if not request.keep_missing:
+        _refuse_missing(table, values, keep, where)
+    _refuse_unlabelled(table, labels, where)
     columns = tuple(printable(table.names[i]) for i in keep)
     if not len(values):
         raise DataError("the table has no rows of numbers", where=where, fix="add rows")
     raw = from_array(values, where=where, columns=columns, notes=tuple(table.notes))
+    if categories:
+        raw = replace(raw, categories=tuple(categories.get(i, ()) for i in keep))
     if labels is None:
         return raw
     codes, names = encode(labels, items=len(values), where=where)
-    return Raw(**{**vars(raw), "labels": codes, "label_names": names})
+    return replace(raw, labels=codes, label_names=names)
 
 
 def _lines(stream: TextIO, where: str) -> Iterator[str]:
@@ -179,18 +185,52 @@ def _column(table: _Table, name: str, where: str) -> int:
 
 
 def _label_column(path: Path, table: _Table, request: Request, dropped: set[int], where: str) -> int | None:
-    texts = [column for column in sorted(table.texts) if column not in dropped]
+    texts = [c for c in sorted(table.texts) if c not in dropped and table.names[c] not in request.categories]
     if request.label is not None:
         label = _column(table, request.label, where)
         table.notes.append(f"labels from column {printable(request.label)!r}")
-        _refuse_text(table, [column for column in texts if column != label], where)
         return label
-    if len(texts) == 1 and _few_distinct(path, table, texts[0]):
+    if len(texts) == 1 and not request.categories and _few_distinct(path, table, texts[0]):
         name = printable(table.names[texts[0]])
         table.notes.append(f"labels from column {name!r}, the only one that is not numbers")
         return texts[0]
-    _refuse_text(table, texts, where)
     return None
+
+
+def _categories(path: Path, table: _Table, out: set[int], request: Request, where: str) -> dict[int, tuple[str, ...]]:
+    """Columns of text as codes, written into the cells; the names of the codes of each."""
+    known = [c for c, name in enumerate(table.names) if name in request.categories]
+    columns = sorted({*table.texts, *known} - out)
+    if not columns:
+        return {}
+    _refuse_text(table, [c for c in columns if c not in known and not _is_text(table, c)], where)
+    spellings = {c: Spellings(table.names[c], request.categories.get(table.names[c], ()), where) for c in columns}
+    met = _codes(path, table, spellings)
+    rows = len(table.lines)
+    _refuse_text(table, [c for c in columns if c not in known and not few(len(spellings[c]), rows)], where)
+    found = {}
+    for column, codes in met.items():
+        rank, found[column] = spellings[column].ranked()
+        missing = np.isnan(codes)
+        table.values[:, column] = np.where(missing, np.nan, rank[np.where(missing, 0, codes).astype(np.int64)])
+        table.notes.append(note(table.names[column], found[column]))
+    return found
+
+
+def _is_text(table: _Table, column: int) -> bool:
+    """Whether no cell of a column of text is a number: one that is mostly numbers has a slip in it."""
+    return bool(np.isnan(table.values[:, column]).all()) and not _NUMBER.fullmatch(table.texts[column])
+
+
+def _codes(path: Path, table: _Table, spellings: dict[int, Spellings]) -> dict[int, np.ndarray]:
+    """The codes of some columns in one pass, NaN where a cell is missing; no more spellings than can be used."""
+    met = {column: array("d") for column in spellings}
+    for row in _body(path, table):
+        for column, some in spellings.items():
+            cell = row[column]
+            use = len(some) <= MOST and not _is_missing(cell)
+            met[column].append(some.code(cell) if use else float("nan"))
+    return {column: np.frombuffer(codes, dtype=np.float64) for column, codes in met.items()}
 
 
 def _few_distinct(path: Path, table: _Table, column: int) -> bool:
@@ -204,17 +244,25 @@ def _refuse_text(table: _Table, texts: list[int], where: str) -> None:
     shown = ", ".join(f"{printable(table.names[c])!r} ({printable(table.texts[c][:30])!r})" for c in texts[:6])
     more = f" and {len(texts) - 6} more" if len(texts) > 6 else ""
     options = " ".join(f"--drop {printable(table.names[c])!r}" for c in texts[:6])
-    fix = f"leave them out: {options}; or name the one with the classes: --label NAME; or encode them as numbers"
+    fix = (
+        f"leave them out: {options}; or name the one with the classes: --label NAME; or encode them as numbers "
+        f"(text alone, in at most {MOST} spellings that repeat, is read as categories)"
+    )
     if all(_NUMBER.fullmatch(table.texts[c]) for c in texts):
         fix = "write decimals with a point, not a comma"
     raise DataError(f"{len(texts)} columns are not numbers: {shown}{more}", where=where, fix=fix)
 
 
 def _texts(path: Path, table: _Table, column: int) -> list[str]:
+    return [row[column].strip() for row in _body(path, table)]
+
+
+def _body(path: Path, table: _Table) -> Iterator[list[str]]:
+    """The rows without the names of the columns, read again."""
     rows = _rows(path, table.delimiter)
     if table.header:
         next(rows)
-    return [row[column].strip() for _, row in rows]
+    return (row for _, row in rows)
 
 
 def _kept(table: _Table, out: set[int], where: str) -> list[int]:
@@ -231,16 +279,26 @@ def _counts_rows(column: np.ndarray) -> bool:
     return len(column) > 1 and column[0] in (0, 1) and bool((np.diff(column) == 1).all())
 
 
-def _refuse_missing(table: _Table, values: np.ndarray, keep: list[int], labels: list[str] | None, where: str) -> None:
+def _refuse_missing(table: _Table, values: np.ndarray, keep: list[int], where: str) -> None:
     missing = np.isnan(values)
-    names = [table.names[i] for i in keep]
-    if labels is not None and "" in labels:
-        missing, names = np.array([[text == ""] for text in labels]), ["(the labels)"]
     if not missing.any():
         return
+    names = [printable(table.names[i]) for i in keep]
+    few_names = [names[i] for i in np.flatnonzero(missing.any(axis=0))[:4]]
+    fix = (
+        f"keep them as not observed: --missing keep; or fill or remove them; "
+        f"or leave the columns out: {' '.join(f'--drop {n!r}' for n in few_names)}"
+    )
+    _refuse_first(table, missing, names, where, fix)
+
+
+def _refuse_unlabelled(table: _Table, labels: list[str] | None, where: str) -> None:
+    missing = np.array([[text == ""] for text in labels or ()])
+    if missing.any():
+        _refuse_first(table, missing, ["(the labels)"], where, "fill or remove them, or leave the column out: --drop")
+
+
+def _refuse_first(table: _Table, missing: np.ndarray, names: list[str], where: str, fix: str) -> None:
     row, column = (int(i) for i in np.unravel_index(int(missing.argmax()), missing.shape))
-    count, name = int(missing.sum()), printable(names[column])
-    place = f"{where}: first in data row {row + 1}, line {table.lines[row]}, column {name!r}"
-    few = [printable(names[i]) for i in np.flatnonzero(missing.any(axis=0))[:4]]
-    fix = f"fill or remove them, or leave the columns out: {' '.join(f'--drop {n!r}' for n in few)}"
-    raise DataError(f"{count} cells are missing (empty, NA or nan)", where=place, fix=fix)
+    place = f"{where}: first in data row {row + 1}, line {table.lines[row]}, column {names[column]!r}"
+    raise DataError(f"{int(missing.sum())} cells are missing (empty, NA or nan)", where=place, fix=fix)

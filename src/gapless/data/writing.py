@@ -20,6 +20,7 @@ def write_shards(
     drop: Sequence[str] = (),
     resize: Sequence[int] | None = None,
     on_error: str = "stop",
+    missing: str = "refuse",
 ) -> dict[str, Any]:
     """Write any source that `read` takes as Arrow shards, which are mapped: for data that is slow to read or large.
 
@@ -34,6 +35,7 @@ def write_shards(
         drop: as for `read`.
         resize: as for `read`.
         on_error: as for `read`.
+        missing: as for `read`.
 
     Returns:
         The manifest: items, event shape, dtype, columns, and the name, items, bytes and sha256 of every shard.
@@ -43,6 +45,6 @@ def write_shards(
         UsageError: if an argument cannot be used, or the folder is there.
         MissingExtra: if pyarrow is not installed.
     """
-    request = request_of(array=array, label=label, drop=drop, resize=resize, on_error=on_error)
+    request = request_of(array=array, label=label, drop=drop, resize=resize, on_error=on_error, missing=missing)
     pieces, name = load_pieces(source, request)
     return write_pieces(pieces, Path(folder), source=name)

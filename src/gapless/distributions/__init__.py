@@ -7,6 +7,7 @@ fused sum will do; what is here differs from it in nothing else, and is tested a
 from gapless.distributions import (
     bits,
     categories,
+    composed,
     counts,
     discrete,
     divergences,
@@ -24,6 +25,7 @@ from gapless.distributions import (
 )
 from gapless.distributions.bits import *
 from gapless.distributions.categories import *
+from gapless.distributions.composed import *
 from gapless.distributions.counts import *
 from gapless.distributions.discrete import *
 from gapless.distributions.divergences import *
@@ -44,6 +46,7 @@ __all__ += bits.__all__
 __all__ += categories.__all__
 __all__ += counts.__all__
 __all__ += discrete.__all__
+__all__ += composed.__all__
 __all__ += divergences.__all__
 __all__ += factorized.__all__
 __all__ += flowing.__all__

@@ -3,6 +3,7 @@
 from gapless.likelihoods import (
     bits,
     categories,
+    composed,
     counts,
     likelihood,
     normals,
@@ -12,6 +13,7 @@ from gapless.likelihoods import (
 )
 from gapless.likelihoods.bits import *
 from gapless.likelihoods.categories import *
+from gapless.likelihoods.composed import *
 from gapless.likelihoods.counts import *
 from gapless.likelihoods.likelihood import *
 from gapless.likelihoods.normals import *
@@ -24,6 +26,7 @@ __all__ += likelihood.__all__
 __all__ += bits.__all__
 __all__ += categories.__all__
 __all__ += counts.__all__
+__all__ += composed.__all__
 __all__ += normals.__all__
 __all__ += perceptual.__all__
 __all__ += pixels.__all__

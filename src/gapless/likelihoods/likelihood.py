@@ -3,7 +3,8 @@
 from abc import ABC, abstractmethod
 from typing import ClassVar, NamedTuple
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.distributions import Distribution
 
@@ -41,6 +42,7 @@ class Likelihood(Part, ABC):
         discrete: whether `log_prob` is of a probability, though values are no whole numbers: of levels of grey.
         density: whether `log_prob` is a log-density or log-probability; False for a metric in its place.
         batchwise: whether `calibrate` looks at the batch as a whole while training.
+        missing: whether values that are not a number count as not observed; `Masked` says so to what it holds.
     """
 
     support: tuple[float, float] = (-float("inf"), float("inf"))
@@ -71,6 +73,18 @@ class Likelihood(Part, ABC):
     def view_shape(self, event_shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of `view` of one item."""
         return event_shape
+
+    def seen(self, observed: Bool[Tensor, " batch *event"]) -> Tensor:
+        """Which numbers of `view` show a value that was observed, of the shape of the view."""
+        shape = self.view_shape(tuple(observed.shape[1:]))
+        added = len(shape) - observed.dim() + 1  # axes before the event's own: those of a one-hot code
+        return observed.reshape(len(observed), *[1] * added, *observed.shape[1:]).expand(len(observed), *shape)
+
+    def supports(self, event_shape: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
+        """Lowest and highest value of each feature, and whether it must be whole: three tensors (*event)."""
+        low, high = self.support
+        whole = torch.full(event_shape, self.whole)
+        return torch.full(event_shape, low), torch.full(event_shape, high), whole
 
     @abstractmethod
     def forward(self, parameters: Float[Tensor, " batch parameters *event"]) -> Distribution:

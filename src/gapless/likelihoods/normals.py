@@ -102,11 +102,18 @@ class NormalWithOptimalScale(Likelihood):
         if not self.training:
             return distribution
         with torch.no_grad():
-            error = processes.mean((x - distribution.mean).square())
+            error = self._error(x - distribution.mean)
             self.variance.mul_(self.memory).add_((1 - self.memory) * error)
             self.weight.mul_(self.memory).add_(1 - self.memory)
             scale = error.sqrt().clamp_min(SCALE_FLOOR)
         return distributions.DiagonalNormal(distribution.mean, scale, event_dims=len(distribution.event_shape))
+
+    def _error(self, deviation: Tensor) -> Tensor:
+        """The mean square over what was observed; a batch without any keeps the scale."""
+        if not self.missing:
+            return processes.mean(deviation.square())
+        error = processes.mean(deviation[~deviation.isnan()].square())
+        return torch.where(error.isnan(), self.scale.square(), error)
 
 
 def _normal(parameters: Tensor, scale: Tensor) -> distributions.DiagonalNormal:

@@ -11,7 +11,7 @@ from gapless import likelihoods, networks
 from gapless.errors import UsageError
 from gapless.model import Model
 from gapless.objectives import Objective
-from gapless.parts import named
+from gapless.parts import build as make
 from gapless.randomness import seed_of
     adversarial,
     basics,
@@ -27,7 +27,7 @@ from gapless.randomness import seed_of
     tokenizers,
     weights,
 )
-from gapless.recipes import adversarial, basics, bounds, conditional, densities, discrete, disentangling, linear, matching, observations, regularized, spheres, tokenizers, weights
+from gapless.recipes import adversarial, basics, bounds, conditional, densities, discrete, disentangling, linear, matching, observations, regularized, spheres, tables, tokenizers, weights
 from gapless.recipes.recipe import Recipe, Sizes
 
 __all__ = ["RECIPES", "build", "named_recipe", "resolve_network"]
@@ -45,6 +45,7 @@ RECIPES: dict[str, Recipe] = {
     **observations.RECIPES,
     **regularized.RECIPES,
     **spheres.RECIPES,
+    **tables.RECIPES,
     **tokenizers.RECIPES,
     **weights.RECIPES,
 }
@@ -66,7 +67,7 @@ def build(
     event_shape: Sequence[int],
     *,
     latent: int = 16,
-    likelihood: str = "Bernoulli",
+    likelihood: str | Mapping[str, Any] = "Bernoulli",
     network: str = "auto",
     hidden: Sequence[int] = (512, 256),
     channels: Sequence[int] = (32, 64),
@@ -89,6 +90,9 @@ def build(
             values (32 x 32 grey), else mlp.
         network: "affine", "mlp", "residual", "convolutional" or "auto": convolutional for images of more than
             1,024 values (32 x 32 grey), else mlp.
+        likelihood: name of a likelihood, or its description, as `Dataset.head` has it.
+        network: "mlp", "residual", "convolutional" or "auto": convolutional for images of more than 1,024 values
+            (32 x 32 grey), else mlp.
         hidden: units of an mlp encoder's hidden layers; the decoder mirrors them.
         channels: channels of a convolutional encoder's levels; the decoder mirrors them.
         activation: one of the activations of `networks`.
@@ -185,6 +189,8 @@ def _quiet(decoder: networks.Network) -> networks.Network:
 
 def _likelihood(name: str, known: likelihoods.Known) -> likelihoods.Likelihood:
     return named(name, likelihoods).suited(known)  # pyright: ignore[reportAttributeAccessIssue]
+def _likelihood(asked: str | Mapping[str, Any]) -> likelihoods.Likelihood:
+    return make({"kind": asked} if isinstance(asked, str) else dict(asked), likelihoods)
 
 
 def _checked(name: str, recipe: Recipe, options: Mapping[str, Any]) -> Mapping[str, Any]:
