@@ -48,6 +48,10 @@ CASES = {
     "Flowed": Flowed(
         torch.ones(2, 2), torch.full((2, 2), 0.5), PlanarTransform(torch.zeros(2), torch.ones(2), torch.tensor(9.0))
     ),
+    "Mixed": distributions.Mixed(
+        (Bernoulli(torch.tensor([[-0.3], [0.4]])), DiagonalNormal(torch.ones(2, 2), torch.tensor([0.5, 2.0]))),
+        torch.tensor([1, 0, 2]),
+    "Masked": distributions.Masked(DiagonalNormal(torch.tensor([[0.3, -2.0]]), torch.tensor([[0.5, 2.0]]))),
 }
 
 

@@ -1,5 +1,6 @@
 """Missing values: what a model expects in their place, given what was observed of the item."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -72,14 +73,14 @@ def fill(run: Run, values: np.ndarray, *, samples: int = 1000, seed: int = 0) ->
     step = max(1, _DECODED // samples)
     for start in range(0, len(rows), step):
         some = rows[start : start + step]
-        x = torch.from_numpy(run.scaling(values[some]))
+        x = torch.from_numpy(run.scaling(values[some])).to(model.offset)
         noise = generator(seed, "imputation", start)
         expected, least = expectation(
             model, x, samples=samples, categorical=run.data.categorical, generator=noise
         )  # fmt: skip
-        raw = run.scaling.inverse(expected.numpy())
+        raw = run.scaling.inverse(expected.numpy(force=True))
         values[some] = np.where(np.isnan(values[some]), raw, values[some])
-        effective.append(least.numpy())
+        effective.append(least.numpy(force=True))
     return Imputed(values, np.concatenate([np.empty(0), *effective]))
 
 
@@ -120,9 +121,10 @@ def masked(model: Model) -> Model:
     """A model with the same parts and weights that takes what is not a number as not observed."""
     if model.likelihood.missing:
         return model
+    head = copy.deepcopy(model.likelihood)  # `Masked` tells what it holds that values may be missing
     again = Model(
         encoder=model.encoder, posterior=model.posterior, prior=model.prior, decoder=model.decoder,
-        likelihood=likelihoods.Masked(model.likelihood), event_shape=model.event_shape, context=model.context,
+        likelihood=likelihoods.Masked(head), event_shape=model.event_shape, context=model.context,
     )  # fmt: skip
     again.offset, again.shift, again.spread = model.offset, model.shift, model.spread
     return again.train(model.training)

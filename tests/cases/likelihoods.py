@@ -17,4 +17,8 @@ CASES = {
     "NegativeBinomial": lambda: likelihoods.NegativeBinomial((2, 3, 4)),
     "ZeroInflatedNegativeBinomial": lambda: likelihoods.ZeroInflatedNegativeBinomial((2, 3, 4)),
     "MSSSIM": lambda: likelihoods.MSSSIM(20.0),
+    "Mixed": lambda: likelihoods.Mixed(
+        (likelihoods.Normal(0.3), likelihoods.NormalWithLearnedScale(), likelihoods.Normal(0.3))
+    ),
+    "Masked": lambda: likelihoods.Masked(likelihoods.NormalWithLearnedScale((2, 3, 4))),
 }

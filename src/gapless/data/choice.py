@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from gapless.data.inspection import Inspection, Survey, count_where, moments
-from gapless.data.kinds import NORMAL, column_heads, told
+from gapless.data.kinds import NORMAL_COLUMN, column_heads, told
 from gapless.data.raw import Raw
 from gapless.data.scaling import Scaling
 from gapless.errors import DataError, UsageError
@@ -209,7 +209,7 @@ def _unit(facts: _Facts) -> Scaling:
 def _standard(facts: _Facts) -> Scaling:
     mean, variance = moments(facts.raw.values, facts.train_index)
     if facts.heads:
-        normal = np.array([head["kind"] == NORMAL for head in facts.heads])
+        normal = np.array([head["kind"] == NORMAL_COLUMN for head in facts.heads])
         facts.notes.append("scaling: the normal columns to mean 0 and standard deviation 1 over the train part")
         return _checked(np.where(normal, mean, 0.0), np.where(normal, np.sqrt(variance), 1.0), "standard")
     if facts.raw.kind == "table":
@@ -229,7 +229,7 @@ def _checked(shift: np.ndarray, scale: np.ndarray, name: str) -> Scaling:
 def _likelihood(facts: _Facts, scaling: Scaling) -> str:
     low, high = _scaled_range(scaling, facts.whole)
     reason = _reason(facts, inside=low >= 0 and high <= 1)
-    name = "Bernoulli" if reason[0] else NORMAL
+    name = "Bernoulli" if reason[0] else "NormalWithOptimalScale"
     facts.notes.append(f"likelihood {name}: {reason[1]}")
     return name
 

@@ -7,11 +7,12 @@ import numpy as np
 from gapless.data.inspection import Survey
 from gapless.data.raw import Raw
 
-__all__ = ["NORMAL", "column_heads", "told"]
+__all__ = ["NORMAL_COLUMN", "column_heads", "told"]
 
 _DIGITS = 9  # whole numbers from 0 to here are categories
 _COUNTS_ABOVE = 20
-NORMAL = "NormalWithOptimalScale"
+NORMAL_COLUMN = "NormalWithLearnedScale"
+"""Learned by gradient, so that it is right under every bound; an optimal scale would be that of unweighted draws."""
 
 
 def column_heads(
@@ -20,7 +21,7 @@ def column_heads(
     """The likelihood of each column as plain data, fit for `parts.build`.
 
     Text and whole numbers from 0 to 9 are categories, 0 and 1 are bits, whole numbers from 0 to above 20 with a
-    variance above their mean are counts; all else is normal, with the scale 1 where it never changes.
+    variance above their mean are counts; all else is normal with a scale of its own, 1 where it never changes.
 
     Args:
         raw: the table.
@@ -44,7 +45,7 @@ def _head(categories: int, train: Survey, whole: Survey, j: int, mean: float, va
         return {"kind": "Categorical", "classes": int(high) + 1}
     if whole.whole[j] and low == 0 and high > _COUNTS_ABOVE and variance > mean:
         return {"kind": "NegativeBinomial"}
-    return {"kind": NORMAL}
+    return {"kind": NORMAL_COLUMN}
 
 
 def told(heads: list[dict[str, Any]]) -> str:
