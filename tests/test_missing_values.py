@@ -1,4 +1,4 @@
-"""Values that were not observed: the likelihood of the others, what the model expects in their place, the data's way."""
+"""Values that were not observed: the likelihood of the others, what a model expects in their place, readers."""
 
 import json
 import math
@@ -306,7 +306,7 @@ def test_every_reader_refuses_missing_values_and_keeps_them_when_told(tmp_path, 
     _, values = table(rows=60)
     prints = set()
     for path in sources(tmp_path, values):
-        with pytest.raises(DataError, match="missing|not finite") as caught:
+        with pytest.raises(DataError, match=r"missing|not finite") as caught:
             read(path)
         assert "--missing keep" in caught.value.fix
         data = read(path, missing="keep")

@@ -252,6 +252,10 @@ def check_support(data: Dataset) -> None:
     fix = f"use --likelihood NormalWithOptimalScale, or --scaling {scaling}"
     head = build(data.head, likelihoods)
     low, high, whole = (ends.numpy() for ends in head.supports(data.event_shape))
+    bounded = np.isfinite(high).all() and not whole.any()
+    fix = "use --likelihood NormalWithOptimalScale" + (
+        ", or --scaling unit to map the values to [0, 1]" if bounded else ", or Mixed for a table of several kinds"
+    )
     for items, name in ((data.train, "training"), (data.held_out, "held-out")):
         smallest, largest = _range(items, data)
         outside = (smallest < low - 1e-6) | (largest > high + 1e-6)
@@ -299,10 +303,10 @@ def _known(data: Dataset) -> likelihoods.Known:
     largest = (data.inspection.maximum - shift) / scale
     return likelihoods.Known(data.event_shape, largest, 1 / scale if data.inspection.integer else None)
         if whole.any():
-            _refuse_parts_of(data, items, name, head, whole)
+            _refuse_fractions(data, items, name, head, whole, fix)
 
 
-def _refuse_parts_of(data: Dataset, items: Items, name: str, head: Any, whole: np.ndarray) -> None:
+def _refuse_fractions(data: Dataset, items: Items, name: str, head: Any, whole: np.ndarray, fix: str) -> None:
     """Stop at features that must be whole numbers and are not."""
     for rows in _chunks(items):
         scaled = np.nan_to_num(data.scaling(rows))
@@ -313,6 +317,8 @@ def _refuse_parts_of(data: Dataset, items: Items, name: str, head: Any, whole: n
                 f"a {_kind(head, at)} likelihood explains whole numbers; among the {name} items "
                 f"{_feature(data, at)}there is {value:g} (scaling: {data.scaling.name})",
                 fix="use --likelihood NormalWithOptimalScale",
+                where=data.source,
+                fix=fix,
             )
 
 
