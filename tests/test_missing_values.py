@@ -162,6 +162,17 @@ def test_with_another_posterior_the_mean_weight_is_the_marginal(ledger):
     )  # fmt: skip
 
 
+def test_parts_that_begin_at_the_data_begin_at_whole_items(monkeypatch):
+    model, seen = linear(LinearGaussian.make()), []
+    monkeypatch.setattr(model.prior, "start", seen.append)
+    x = torch.randn(5, 6, dtype=torch.float64)
+    x[1, 2], x[:, 4] = NAN, NAN
+    model.start(x)
+    assert torch.allclose(seen[0][1, 2], x[[0, 2, 3, 4], 2].mean())
+    assert (seen[0][:, 4] == 0).all()
+    assert torch.equal(seen[0][0, :4], x[0, :4])
+
+
 # What the model expects in the place of what is missing.
 
 

@@ -199,6 +199,8 @@ class Model(nn.Module):
     def start(self, x: Tensor) -> None:
         """Let the parts that begin at the data look at some training items, shape (items, *event); once, at first."""
         self.posterior.start(self.encoded(x))
+        if self.likelihood.missing:  # pseudo-inputs are whole: they begin at the mean where nothing was observed
+            x = torch.where(x.isnan(), x.nanmean(0).nan_to_num(0.0), x)
         self.prior.start(x)
         self.likelihood.start(x)
 

@@ -308,6 +308,8 @@ def _known(data: Dataset) -> likelihoods.Known:
 
 def _refuse_fractions(data: Dataset, items: Items, name: str, head: Any, whole: np.ndarray, fix: str) -> None:
     """Stop at features that must be whole numbers and are not."""
+    if data.inspection.integer and data.scaling.name == "none":
+        return
     for rows in _chunks(items):
         scaled = np.nan_to_num(data.scaling(rows))
         broken = whole & (scaled != np.round(scaled)).any(axis=0)
@@ -342,8 +344,16 @@ def _range(items: Items, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
     scaled = data.scaling(np.stack(ends))
     return float(scaled.min()), float(scaled.max())
     ends = [(np.fmin.reduce(rows), np.fmax.reduce(rows)) for rows in _chunks(items)]
+    ends = [_ends(rows) for rows in _chunks(items)]
     low, high = np.fmin.reduce([low for low, _ in ends]), np.fmax.reduce([high for _, high in ends])
     return data.scaling(low), data.scaling(high)
+
+
+def _ends(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    low, high = rows.min(axis=0), rows.max(axis=0)
+    if rows.dtype.kind == "f" and np.isnan(low).any():  # the other way is far slower
+        low, high = np.fmin.reduce(rows), np.fmax.reduce(rows)
+    return low, high
 
 
 def moments_of(
