@@ -10,6 +10,7 @@ from scipy import stats
 
 import gapless
 from gapless import likelihoods, networks, posteriors, priors
+from gapless.adapters import audited_items
 from gapless.cli import use
 from gapless.data import Feed, Scaling, batch, read, read_items, write_shards
 from gapless.data.inspection import moments, survey
@@ -393,6 +394,15 @@ def test_a_run_with_missing_values_is_saved_loaded_and_fills_them_in(tmp_path, c
     assert "effective draws" in capsys.readouterr().err
     use.encode(tmp_path / "run", None, output=tmp_path / "z.npy", json=False)
     assert np.isfinite(np.load(tmp_path / "z.npy")).all()
+
+
+def test_an_audit_needs_whole_items():
+    values = table(rows=30)[1]
+    with pytest.raises(DataError, match="missing values: an audit compares whole items") as caught:
+        audited_items(read(values, missing="keep"))
+    assert "gapless impute" in caught.value.fix
+    whole = np.nan_to_num(values, nan=1.0)
+    assert len(audited_items(read(whole, missing="keep"))[0]) == 30
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from gapless.audit import Law, Subject, laws, standard
 from gapless.data import Dataset, Items, batch
 from gapless.distributions import DiagonalNormal, FullNormal, Mixture
 from gapless.distributions.flowing import Pushed
-from gapless.errors import UsageError
+from gapless.errors import DataError, UsageError
 from gapless.model import Model
 
 __all__ = ["all_items", "audited_items", "law_of", "subject"]
@@ -115,7 +115,7 @@ def audited_items(data: Dataset) -> tuple[Tensor, np.ndarray | None, str]:
     """
     if len(data.held_out) >= ENOUGH_HELD_OUT:
         chosen, said = data.held_out, f"{len(data.held_out):,} held-out items"
-        return batch(chosen, data.scaling), chosen.labels, said
+        return _whole(batch(chosen, data.scaling), data), chosen.labels, said
     items, labels, said = all_items(data)
     return items, labels, f"{said}, training items among them: only {len(data.held_out):,} are held out"
 
@@ -127,4 +127,16 @@ def all_items(data: Dataset) -> tuple[Tensor, np.ndarray | None, str]:
     if data.train.labels is not None and data.held_out.labels is not None:
         labels = np.concatenate([data.held_out.labels, data.train.labels])[:MOST_ITEMS]
     chosen = Items(data.train.values, labels, index)
-    return batch(chosen, data.scaling), labels, f"{len(chosen):,} items"
+    return _whole(batch(chosen, data.scaling), data), labels, f"{len(chosen):,} items"
+
+
+def _whole(x: Tensor, data: Dataset) -> Tensor:
+    """The items, if nothing is missing: what was not observed has no distance from anything."""
+    broken = int(x.isnan().flatten(1).any(1).sum()) if data.missing else 0
+    if broken:
+        raise DataError(
+            f"{broken:,} of {len(x):,} items have missing values: an audit compares whole items",
+            where=data.source,
+            fix="fill them first, gapless impute RUN -o FILE, and audit the run on that file; or use --audit none",
+        )
+    return x
