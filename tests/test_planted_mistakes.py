@@ -22,6 +22,8 @@ COUNTS = "tests/test_count_likelihoods.py"
 PIXELS = "tests/test_pixel_likelihoods.py"
 TRAIN = "tests/test_training.py"
 RESUME = "tests/test_resume.py"
+MISSING = "tests/test_missing_values.py"
+MIXED = "tests/test_mixed_tables.py"
 
 # name: (file, what stands there, the mistake, the tests that must catch it)
 MISTAKES = {
@@ -421,6 +423,26 @@ MISTAKES = {
         "create_graph=learning",
         "create_graph=False",
         "tests/test_hamiltonian.py",
+    "what is missing scored as certain": (
+        "distributions/composed.py",
+        "masked_fill(missing, 0.0)",
+        "masked_fill(missing, 1.0)",
+        MISSING,
+    "a gradient through what is missing": (
+        "distributions/composed.py",
+        "torch.where(missing, self.likelihood.mode.detach(), value)",
+        "value",
+        MISSING,
+    "columns left in the order of their groups": (
+        "distributions/composed.py",
+        "index_select(-1, self.places)",
+        "index_select(-1, self._order)",
+        MIXED,
+    "imputation weighted over the items": (
+        "imputation.py",
+        "log_weights.softmax(0)",
+        "log_weights.softmax(1)",
+        MISSING,
     ),
     **{f"audit: {name}": mistake for name, mistake in planted_in_the_audit.MISTAKES.items()},
     **planted_in_the_evaluation.MISTAKES,

@@ -69,6 +69,8 @@ class DataCard:
     @property
     def categorical(self) -> tuple[int, ...]:
         """Columns whose values are codes of categories: their mean has no meaning, their most likely value has."""
+        if self.likelihood == "Categorical" and self.kind == "table":
+            return tuple(range(len(self.columns)))
         heads = self.arguments.get("columns", ())
         return tuple(column for column, head in enumerate(heads) if head["kind"] == "Categorical")
 
