@@ -8,11 +8,12 @@ import torch
 from scipy import stats
 
 import gapless
-from gapless import adapters, densities, distributions, explorer, priors, recipes, study
+from gapless import adapters, densities, distributions, priors, recipes, study
 from gapless.audit import laws
 from gapless.data import Feed
 from gapless.distributions import DiagonalNormal
 from gapless.errors import UsageError
+from gapless.explorer.scene import build as build_scene
 from gapless.settings import Settings
 from test_cli import gapless as command
 
@@ -198,7 +199,7 @@ def test_runs_with_any_prior_and_posterior_are_saved_audited_and_shown(name, tmp
     assert all(torch.equal(value, again.model.state_dict()[key]) for key, value in run.model.state_dict().items())
     result = command("audit", folder, "--budget", "quick", "--json", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    scene = explorer.scene.build({name: again}, gapless.read("digits"), audit="none", items=200)
+    scene = build_scene({name: again}, gapless.read("digits"), audit="none", items=200)
     assert scene
 
 
@@ -214,5 +215,5 @@ def test_the_command_writes_a_run_that_is_audited_and_shown(kind, tmp_path):
     assert not isinstance(run.model.prior_distribution(), DiagonalNormal)
     assert command("verify", "new", cwd=tmp_path).returncode == 0
     assert command("audit", "new", "--budget", "quick", cwd=tmp_path).returncode == 0
-    assert explorer.scene.build({"new": run}, gapless.read("digits"), audit="none", items=200)
+    assert build_scene({"new": run}, gapless.read("digits"), audit="none", items=200)
     assert command("density", "run", "--kind", kind, "-o", "new", cwd=tmp_path).returncode != 0
