@@ -69,6 +69,7 @@ def difference(one, other):
     """The largest difference relative to the largest value; infinite where only one has a gradient."""
     if one is None or other is None:
         return 0.0 if one is other else float("inf")
+    one, other = one.double(), other.double()  # masks of bits among the buffers
     return float((one - other).abs().max() / other.abs().max().clamp_min(1e-3))
 
 
