@@ -24,6 +24,10 @@ TRAIN = "tests/test_training.py"
 RESUME = "tests/test_resume.py"
 MISSING = "tests/test_missing_values.py"
 MIXED = "tests/test_mixed_tables.py"
+SPHERES = "tests/test_spheres.py"
+DISCRETE = "tests/test_discrete_codes.py"
+CODEBOOKS = "tests/test_quantized.py"
+SPATIAL = "tests/test_spatial_networks.py"
 
 # name: (file, what stands there, the mistake, the tests that must catch it)
 MISTAKES = {
@@ -443,6 +447,122 @@ MISTAKES = {
         "log_weights.softmax(0)",
         "log_weights.softmax(1)",
         MISSING,
+    "a vMF density without the area of the sphere": (
+        "distributions/spheres.py",
+        "self._known(self._bessel.log_mean, self._bessel.ratio) - self._log_area",
+        "self._known(self._bessel.log_mean, self._bessel.ratio)",
+        SPHERES,
+    "a Bessel order off by one half": (
+        "distributions/bessel.py",
+        "order = dimension / 2 - 1",
+        "order = (dimension - 1) / 2",
+        SPHERES,
+    "a vMF draw whose concentration gets no gradient": (
+        "distributions/spheres.py",
+        "return fall + slope * (kappa - kappa.detach())",
+        "return fall",
+        SPHERES,
+    "an implicit gradient with a flipped sign": (
+        "distributions/spheres.py",
+        "return width * side * scale",
+        "return -width * side * scale",
+        SPHERES,
+    "proposals of a vMF that are all accepted": (
+        "distributions/spheres.py",
+        "        found[left[taken]] = u[taken]",
+        "        taken = torch.ones_like(taken)\n        found[left[taken]] = u[taken]",
+        SPHERES,
+    "a reflection that leaves the sphere's pole uncovered": (
+        "distributions/spheres.py",
+        "share = 2 * (normal",
+        "share = 1 * (normal",
+        SPHERES,
+    "an embedding inside the ball": (
+        "distributions/spheres.py",
+        "    def mean(self) -> Tensor:\n        return self.direction",
+        "    def mean(self) -> Tensor:\n        return self.mean_in_space",
+        SPHERES,
+    "a relaxed density without its constant": (
+        "distributions/discrete.py",
+        "self.variables * (math.lgamma(classes) + (classes - 1) * math.log(t))",
+        "self.variables * math.lgamma(classes)",
+        DISCRETE,
+    "a softmax over variables": (
+        "distributions/discrete.py",
+        "functional.log_softmax(logits, dim=-2)",
+        "functional.log_softmax(logits, dim=-1)",
+        DISCRETE,
+    "a categorical KL with its sign flipped": (
+        "distributions/discrete.py",
+        "(q.log_shares - p.log_shares.mT)",
+        "(p.log_shares.mT - q.log_shares)",
+        DISCRETE,
+    "a relaxed posterior in evaluation": (
+        "posteriors/discrete.py",
+        "        if self.training:\n",
+        "        if True:\n",
+        DISCRETE,
+    "one capacity for the sum of the parts": (
+        "objectives/elbo.py",
+        "- share * kl.new_tensor(self.capacity)).abs().sum()",
+        "- share * kl.new_tensor(self.capacity)).sum().abs()",
+        DISCRETE,
+    "a product that forgets a part": (
+        "distributions/products.py",
+        "return divergence_of_parts(q, p).sum(0)",
+        "return divergence_of_parts(q, p)[0]",
+        DISCRETE,
+    "losses of a codebook summed over the batch": (
+        "regularizers/codebooks.py",
+        ".square().sum((0, -1)).mean()",
+        ".square().sum((0, -1)).sum()",
+        CODEBOOKS,
+    "losses of a codebook averaged over features": (
+        "regularizers/codebooks.py",
+        ".square().sum((0, -1)).mean()",
+        ".square().sum(0).mean()",
+        CODEBOOKS,
+    "a commitment that holds the wrong side": (
+        "regularizers/codebooks.py",
+        "if encoding_held else",
+        "if not encoding_held else",
+        CODEBOOKS,
+    "a straight-through gradient that reaches the codebook": (
+        "distributions/quantized.py",
+        "self.code = stages[-1].detach() + ",
+        "self.code = stages[-1] + ",
+        CODEBOOKS,
+    "the farthest code": ("posteriors/quantized.py", ").argmin(-1)", ").argmax(-1)", CODEBOOKS),
+    "vectors before channels": (
+        "posteriors/quantized.py",
+        "return features.unflatten(-1, (width, -1)).mT",
+        "return features.unflatten(-1, (-1, width))",
+        CODEBOOKS,
+    "a residual that forgets what stood before": (
+        "posteriors/quantized.py",
+        "nearest(vectors - before, book)",
+        "nearest(vectors, book)",
+        CODEBOOKS,
+    "an even number of levels without its half": (
+        "posteriors/quantized.py",
+        "offset = 0.5 * (self.level % 2 == 0).to(z)",
+        "offset = 0.0 * (self.level % 2 == 0).to(z)",
+        CODEBOOKS,
+    "levels that cannot be reached": (
+        "posteriors/quantized.py",
+        "(1 + MARGIN) / 2",
+        "(1 - 0.5) / 2",
+        CODEBOOKS,
+    "attention without its scale": (
+        "networks/spatial.py",
+        "scaled_dot_product_attention(q, k, v)",
+        "scaled_dot_product_attention(q, k, v, scale=1.0)",
+        SPATIAL,
+    "places before features": (
+        "networks/spatial.py",
+        "return self.layers(x.reshape(-1, *self._small)).reshape(-1, *self.outputs)",
+        "return self.layers(x.reshape(-1, *self._small[1:], self._small[0]).movedim(-1, 1)).reshape(-1, *self.outputs)",
+        SPATIAL,
     ),
     **{f"audit: {name}": mistake for name, mistake in planted_in_the_audit.MISTAKES.items()},
     **planted_in_the_evaluation.MISTAKES,
