@@ -33,6 +33,9 @@ VARIANTS = {
     "a critic of codes": ("factor-vae", {"option": ("units=8",)}),
     "a critic of items": ("vae-gan", {"option": ("units=8",)}),
     "a Jacobian, by noise": ("rae-gp", {}),
+    "rejected proposals": ("hyperspherical", {}),
+    "a codebook started at the data": ("vq-vae", {"option": ("codes=8", "learned=true")}),
+    "relaxed classes": ("joint-vae", {"latent": 4}),
 }
 
 

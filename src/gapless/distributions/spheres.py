@@ -27,8 +27,8 @@ class UniformOnSphere(Distribution):
     Args:
         zero: any tensor of shape (dimension,): says type and device.
 
-    >>> UniformOnSphere(torch.zeros(3)).log_prob(torch.tensor([0.0, 0.0, 1.0])).exp() * 4 * math.pi
-    tensor(1.)
+    >>> (1 / UniformOnSphere(torch.zeros(3)).log_prob(torch.tensor([0.0, 0.0, 1.0])).exp()).round(decimals=4)
+    tensor(12.5664)
     """
 
     arg_constraints: ClassVar[dict] = {}  # pyright: ignore[reportIncompatibleMethodOverride]

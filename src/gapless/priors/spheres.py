@@ -19,7 +19,7 @@ class UniformOnSphere(Prior):
     Args:
         latent: number of latent features, at least 2.
 
-    >>> UniformOnSphere(3)().sample((4,)).norm(dim=-1)
+    >>> UniformOnSphere(3)().sample((4,)).norm(dim=-1).round(decimals=3)
     tensor([1., 1., 1., 1.])
     """
 
