@@ -51,6 +51,7 @@ CASES = {
     "Mixed": distributions.Mixed(
         (Bernoulli(torch.tensor([[-0.3], [0.4]])), DiagonalNormal(torch.ones(2, 2), torch.tensor([0.5, 2.0]))),
         torch.tensor([1, 0, 2]),
+    ),
     "Masked": distributions.Masked(DiagonalNormal(torch.tensor([[0.3, -2.0]]), torch.tensor([[0.5, 2.0]]))),
 }
 

@@ -15,9 +15,6 @@ from gapless.data import Dataset, Feed, Items, batch
 from gapless.errors import UsageError
 from gapless.model import Model
 from gapless.objectives import DynamicBinarization, Objective
-from gapless.parts import named
-from gapless.objectives import Objective
-from gapless.parts import build
 from gapless.randomness import generator
 from gapless.runs import DataCard, Run, load_run
 from gapless.settings import Settings
@@ -239,62 +236,6 @@ def check_suited(data: Dataset, recipe: str) -> None:
         )
 
 
-def check_support(data: Dataset) -> None:
-    """Refuse a likelihood that gives the data no probability.
-
-    Raises:
-        UsageError: values outside the likelihood's support, with the feature and the fix.
-    """
-    head: Any = named(data.likelihood, likelihoods)
-    low, high = head.support
-    values = f"in [{low:g}, {high:g}]" if high < math.inf else f"from {low:g} on"
-    scaling = "unit to map the values to [0, 1]" if high < math.inf else "none where the values are counts or classes"
-    fix = f"use --likelihood NormalWithOptimalScale, or --scaling {scaling}"
-    head = build(data.head, likelihoods)
-    low, high, whole = (ends.numpy() for ends in head.supports(data.event_shape))
-    bounded = np.isfinite(high).all() and not whole.any()
-    fix = "use --likelihood NormalWithOptimalScale" + (
-        ", or --scaling unit to map the values to [0, 1]" if bounded else ", or Mixed for a table of several kinds"
-    )
-    for items, name in ((data.train, "training"), (data.held_out, "held-out")):
-        smallest, largest = _range(items, data)
-        outside = (smallest < low - 1e-6) | (largest > high + 1e-6)
-        if outside.any():
-            at = tuple(np.argwhere(outside)[0].tolist())
-            raise UsageError(
-                f"a {data.likelihood} likelihood explains values {values}; "
-                f"the {name} items lie in [{smallest:g}, {largest:g}] (scaling: {data.scaling.name})",
-                f"a {_kind(head, at)} likelihood explains values in [{low[at]:g}, {high[at]:g}]; the {name} items "
-                f"{_feature(data, at)}lie in [{smallest.min():g}, {largest.max():g}] (scaling: {data.scaling.name})",
-                where=data.source,
-                fix=fix,
-            )
-        broken = _broken(items, data) if head.whole else None
-        if broken is not None:
-            raise UsageError(
-                f"a {data.likelihood} likelihood explains whole numbers; "
-                f"the {name} items hold {broken:g} (scaling: {data.scaling.name})",
-                where=data.source,
-                fix=fix,
-            )
-
-
-def _broken(items: Items, data: Dataset) -> float | None:
-    """The first value in model units that is no whole number; what was not observed is not looked at."""
-    if data.inspection.integer and data.scaling.name == "none":
-        return None
-    for chunk in _chunks(items):
-        values = data.scaling(chunk)
-        broken = values[np.isfinite(values) & (values != np.round(values))]
-        if broken.size:
-            return float(broken[0])
-    return None
-
-
-def _chunks(items: Items) -> Iterator[np.ndarray]:
-    return (items.take(range(start, min(start + 4096, len(items)))) for start in range(0, len(items), 4096))
-
-
 def _known(data: Dataset) -> likelihoods.Known:
     """What a likelihood may need to know of the data; of columns with scalings of their own nothing but the shape."""
     (shift, *_), (scale, *others) = data.scaling.shift, data.scaling.scale
@@ -302,6 +243,31 @@ def _known(data: Dataset) -> likelihoods.Known:
         return likelihoods.Known(data.event_shape)
     largest = (data.inspection.maximum - shift) / scale
     return likelihoods.Known(data.event_shape, largest, 1 / scale if data.inspection.integer else None)
+
+
+def check_support(data: Dataset) -> None:
+    """Refuse a likelihood that gives the data no probability.
+
+    Raises:
+        UsageError: values outside the likelihood's support, with the feature and the fix.
+    """
+    head = recipes.likelihood_of(data.head, _known(data))
+    low, high, whole = (ends.numpy() for ends in head.supports(data.event_shape))
+    bounded = np.isfinite(high).all() and not whole.any()
+    scaling = "unit to map the values to [0, 1]" if bounded else "none where the values are counts or classes"
+    fix = f"use --likelihood NormalWithOptimalScale, or --scaling {scaling}"
+    for items, name in ((data.train, "training"), (data.held_out, "held-out")):
+        smallest, largest = _range(items, data)
+        outside = (smallest < low - 1e-6) | (largest > high + 1e-6)
+        if outside.any():
+            at = tuple(np.argwhere(outside)[0].tolist())
+            values = f"in [{low[at]:g}, {high[at]:g}]" if high[at] < math.inf else f"from {low[at]:g} on"
+            raise UsageError(
+                f"a {_kind(head, at)} likelihood explains values {values}; the {name} items "
+                f"{_feature(data, at)}lie in [{smallest.min():g}, {largest.max():g}] (scaling: {data.scaling.name})",
+                where=data.source,
+                fix=fix,
+            )
         if whole.any():
             _refuse_fractions(data, items, name, head, whole, fix)
 
@@ -316,9 +282,9 @@ def _refuse_fractions(data: Dataset, items: Items, name: str, head: Any, whole: 
         if broken.any():
             at = tuple(np.argwhere(broken)[0].tolist())
             value = next(v for v in scaled[(slice(None), *at)] if v != round(v))
+            raise UsageError(
                 f"a {_kind(head, at)} likelihood explains whole numbers; among the {name} items "
                 f"{_feature(data, at)}there is {value:g} (scaling: {data.scaling.name})",
-                fix="use --likelihood NormalWithOptimalScale",
                 where=data.source,
                 fix=fix,
             )
@@ -335,15 +301,13 @@ def _feature(data: Dataset, at: tuple[int, ...]) -> str:
     return f"in column {data.columns[at[0]]!r} " if data.columns and len(data.columns) > 1 else ""
 
 
+def _chunks(items: Items) -> Iterator[np.ndarray]:
+    return (items.take(range(start, min(start + 4096, len(items)))) for start in range(0, len(items), 4096))
 
 
 def _range(items: Items, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Smallest and largest value of each feature in model units, over what was observed."""
     # Scaling is increasing in every feature: the ends of the raw values are scaled, not the values.
-    ends = [rows for chunk in _chunks(items) for rows in (chunk.min(axis=0), chunk.max(axis=0))]
-    scaled = data.scaling(np.stack(ends))
-    return float(scaled.min()), float(scaled.max())
-    ends = [(np.fmin.reduce(rows), np.fmax.reduce(rows)) for rows in _chunks(items)]
     ends = [_ends(rows) for rows in _chunks(items)]
     low, high = np.fmin.reduce([low for low, _ in ends]), np.fmax.reduce([high for _, high in ends])
     return data.scaling(low), data.scaling(high)

@@ -32,8 +32,7 @@ BF16 = 2.0**-8
 def built(recipe, likelihood="Bernoulli", **more):
     options, classes = OPTIONS.get(recipe), 3 if recipes.RECIPES[recipe].conditional else 0
     model, objective = recipes.build(
-        recipe, (1, 4, 4), latent=4, likelihood=likelihood, hidden=(9,), options=OPTIONS.get(recipe), **more
-        recipe, (1, 4, 4), latent=3, likelihood=likelihood, hidden=(9,), options=options, context=classes, **more
+        recipe, (1, 4, 4), latent=4, likelihood=likelihood, hidden=(9,), options=options, context=classes, **more
     )
     model.center(torch.rand(1, 4, 4), 0.3)  # what a model keeps beside its parts must count, too
     return model, objective

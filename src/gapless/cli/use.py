@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from gapless import runs
-from gapless.cli.output import write_columns, write_items
-from gapless.conditions import aligned, given, given_label
 from gapless.cli.output import say, write_columns, write_items, write_raw
+from gapless.conditions import aligned, given, given_label
 from gapless.data import Feed, Items
 from gapless.errors import DataError, UsageError
 from gapless.model import Model
@@ -42,8 +41,6 @@ def encode(folder: Path, source: str | None, *, output: Path | None, json: bool)
         posteriors = [model.encode(x) for model, x in _batches(run, items)]
     loc = torch.cat([posterior.mean for posterior in posteriors]).numpy()
     extra = {"scale": torch.cat([posterior.stddev for posterior in posteriors]).numpy()}
-    if items.labels is not None:
-        extra["label"] = np.array([*label_names, ""])[items.labels] if label_names else items.labels  # -1: unknown
     extra |= _labels(items, label_names)
     if source is None:
         extra["part"] = _parts(run, len(loc))
@@ -62,10 +59,8 @@ def reconstruct(folder: Path, source: str | None, *, output: Path | None, json: 
     run = runs.load_run(folder)
     items, _ = _items(run, source)
     with torch.no_grad():
-        values = torch.cat([model.reconstruct(x) for model, x in _batches(run, items)])
-    write_items(values.numpy(), output, card=run.data, as_json=json)
-        codes = torch.cat([run.model.embed(x) for x in _batches(run, items)])
-    write_items(_decode(run, codes), output, card=run.data, as_json=json)
+        values = [_decode(run, model.embed(x), model) for model, x in _batches(run, items)]
+    write_items(np.concatenate(values), output, card=run.data, as_json=json)
 
 
 def impute(folder: Path, source: str | None, *, samples: int, output: Path | None, seed: int, json: bool) -> None:
@@ -101,27 +96,21 @@ def interpolate(
     first, last = feed.batch(torch.tensor([start, end]))
     model = given(run.model, items, [start])  # of the class of the first, where that matters
     with torch.no_grad():
-        values = model.interpolate(first, last, steps=steps)
-    write_items(values.numpy(), output, card=run.data, as_json=json, columns=steps)
-
-
-def _items(run: runs.Run, source: str | None) -> tuple[Items, tuple[str, ...]]:
-    items, names = run.data.read_items(run.data.source if source is None else source)
-    # Codes of a conditional model's classes are those it was trained with, whatever classes these items have.
-    return (aligned(items, names, run.data.label_names), run.data.label_names) if run.model.context else (items, names)
-        first, last = run.model.embed(feed.batch(torch.tensor([start, end])))
-    codes = torch.lerp(first, last, torch.linspace(0, 1, steps)[:, None])
-    write_items(_decode(run, codes), output, card=run.data, as_json=json, columns=steps)
+        begin, finish = model.embed(torch.stack([first, last]))
+    codes = torch.lerp(begin, finish, torch.linspace(0, 1, steps)[:, None])
+    write_items(_decode(run, codes, model), output, card=run.data, as_json=json, columns=steps)
 
 
 def _items(run: runs.Run, source: str | None, *, missing: str | None = None) -> tuple[Items, tuple[str, ...]]:
-    return run.data.read_items(run.data.source if source is None else source, missing=missing)
+    items, names = run.data.read_items(run.data.source if source is None else source, missing=missing)
+    # Codes of a conditional model's classes are those it was trained with, whatever classes these items have.
+    return (aligned(items, names, run.data.label_names), run.data.label_names) if run.model.context else (items, names)
 
 
 def _labels(items: Items, label_names: tuple[str, ...]) -> dict[str, np.ndarray]:
     if items.labels is None:
         return {}
-    return {"label": np.array(label_names)[items.labels] if label_names else items.labels}
+    return {"label": np.array([*label_names, ""])[items.labels] if label_names else items.labels}  # -1: unknown
 
 
 def _parts(run: runs.Run, items: int) -> np.ndarray:
@@ -138,11 +127,11 @@ def _batches(run: runs.Run, items: Items) -> Iterator[tuple[Model, Tensor]]:
 
 
 @torch.no_grad()
-def _decode(run: runs.Run, codes: Tensor) -> np.ndarray:
+def _decode(run: runs.Run, codes: Tensor, model: Model | None = None) -> np.ndarray:
     """Means, and of categories the most probable ones, in model units."""
     decoded, columns = [], list(run.data.categorical)
     for part in codes.split(BATCH):
-        p = run.model.decode(part)
+        p = (model or run.model).decode(part)
         values = p.mean
         if columns:
             values = values.index_copy(1, torch.tensor(columns), p.mode[:, columns])

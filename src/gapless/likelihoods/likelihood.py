@@ -37,7 +37,6 @@ class Likelihood(Part, ABC):
         support: lowest and highest value in model units.
         parameters_per_value: numbers the decoder puts out for one value.
         whole: whether only whole numbers can be explained.
-        missing: whether values that are not a number count as not observed.
         numeric: whether values are quantities, which have a mean; False where they are names of classes.
         discrete: whether `log_prob` is of a probability, though values are no whole numbers: of levels of grey.
         density: whether `log_prob` is a log-density or log-probability; False for a metric in its place.
@@ -52,15 +51,12 @@ class Likelihood(Part, ABC):
     numeric: ClassVar[bool] = True
     discrete: ClassVar[bool] = False
     density: ClassVar[bool] = True
+    batchwise: ClassVar[bool] = False
 
     @classmethod
     def suited(cls, known: Known) -> "Likelihood":
         """A fresh head for data of which this is known: one scale a feature, the number of classes or levels."""
         return cls()
-
-    whole: ClassVar[bool] = False
-    missing: ClassVar[bool] = False
-    batchwise: ClassVar[bool] = False
 
     def parameter_shape(self, event_shape: tuple[int, ...]) -> tuple[int, ...]:
         """What the decoder must put out for one example: (parameters_per_value, *event)."""

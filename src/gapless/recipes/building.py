@@ -12,7 +12,9 @@ from gapless.errors import UsageError
 from gapless.model import Model
 from gapless.objectives import Objective
 from gapless.parts import build as make
+from gapless.parts import named
 from gapless.randomness import seed_of
+from gapless.recipes import (
     adversarial,
     basics,
     bounds,
@@ -20,17 +22,18 @@ from gapless.randomness import seed_of
     densities,
     discrete,
     disentangling,
+    linear,
     matching,
     observations,
     regularized,
     spheres,
+    tables,
     tokenizers,
     weights,
 )
-from gapless.recipes import adversarial, basics, bounds, conditional, densities, discrete, disentangling, linear, matching, observations, regularized, spheres, tables, tokenizers, weights
 from gapless.recipes.recipe import Recipe, Sizes
 
-__all__ = ["RECIPES", "build", "named_recipe", "resolve_network"]
+__all__ = ["RECIPES", "build", "likelihood_of", "named_recipe", "resolve_network"]
 
 RECIPES: dict[str, Recipe] = {
     **basics.RECIPES,
@@ -85,14 +88,9 @@ def build(
         name: a key of `RECIPES`.
         event_shape: (channels, height, width) of an image or (columns,) of a table.
         latent: number of latent features, at least 1.
-        likelihood: name of a likelihood.
-        network: "mlp", "residual", "convolutional", "spatial" or "auto": convolutional for images of more than 1,024
-            values (32 x 32 grey), else mlp.
-        network: "affine", "mlp", "residual", "convolutional" or "auto": convolutional for images of more than
-            1,024 values (32 x 32 grey), else mlp.
         likelihood: name of a likelihood, or its description, as `Dataset.head` has it.
-        network: "mlp", "residual", "convolutional" or "auto": convolutional for images of more than 1,024 values
-            (32 x 32 grey), else mlp.
+        network: a key of `NETWORKS`, or "auto": that of the recipe, or convolutional for images of more than 1,024
+            values (32 x 32 grey), else mlp.
         hidden: units of an mlp encoder's hidden layers; the decoder mirrors them.
         channels: channels of a convolutional encoder's levels; the decoder mirrors them.
         activation: one of the activations of `networks`.
@@ -108,11 +106,9 @@ def build(
     event = tuple(int(size) for size in event_shape)
     if latent < 1:
         raise UsageError(f"a model needs at least 1 latent feature; got {latent}")
-    sizes_of, given = Sizes(latent, event), _checked(name, recipe, options or {})
-    posterior, prior = (_seeded_part(recipe, box, sizes_of, given, seed) for box in ("posterior", "prior"))
-    head = _likelihood(likelihood, known or likelihoods.Known(event))
-    head = _likelihood(likelihood)
+    head = likelihood_of(likelihood, known or likelihoods.Known(event))
     sizes_of, given = Sizes(latent, event, head.view_shape(event), context), _checked(name, recipe, options or {})
+    posterior, prior = (_seeded_part(recipe, box, sizes_of, given, seed) for box in ("posterior", "prior"))
     codes, values, shown = posterior.parameter_shape(latent), head.parameter_shape(event), head.view_shape(event)
     encoder, decoder = _networks(recipe.network if network == "auto" and recipe.network else network, event)
     widths = {"hidden": tuple(hidden), "channels": tuple(channels), "activation": activation}
@@ -187,10 +183,14 @@ def _quiet(decoder: networks.Network) -> networks.Network:
     return decoder
 
 
-def _likelihood(name: str, known: likelihoods.Known) -> likelihoods.Likelihood:
-    return named(name, likelihoods).suited(known)  # pyright: ignore[reportAttributeAccessIssue]
-def _likelihood(asked: str | Mapping[str, Any]) -> likelihoods.Likelihood:
-    return make({"kind": asked} if isinstance(asked, str) else dict(asked), likelihoods)
+def likelihood_of(asked: str | Mapping[str, Any], known: likelihoods.Known) -> likelihoods.Likelihood:
+    """The head of that name, suited to the data, or exactly the described one."""
+    kind, arguments = (asked, {}) if isinstance(asked, str) else (asked["kind"], {**asked})
+    if kind == likelihoods.Masked.__name__:
+        return likelihoods.Masked(likelihood_of(arguments["likelihood"], known))
+    if set(arguments) - {"kind"}:
+        return make(arguments, likelihoods)
+    return named(kind, likelihoods).suited(known)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _checked(name: str, recipe: Recipe, options: Mapping[str, Any]) -> Mapping[str, Any]:
