@@ -220,6 +220,9 @@ def test_a_conditional_model_is_given_its_context():
     alone = [objectives.IWAE(3)(model.given(context[i : i + 1]), x[i : i + 1]) for i in range(4)]
     assert terms.reconstruction.shape == (4,)
     assert all(torch.isfinite(one.loss) for one in alone)
+    draws = draw(model.given(context), x, samples=3, generator=noise())
+    for z, log_likelihood in zip(draws.z, draws.log_likelihood, strict=True):  # every draw of an item has its context
+        assert torch.allclose(model.given(context).decode(z).log_prob(x), log_likelihood, atol=1e-5)
     means = model.given(context[:1]).encode(x).mean, model.given(context[1:2]).encode(x).mean
     assert not torch.allclose(*means)
     assert torch.allclose(model.given(context).encode(x).mean[1], means[1][1], atol=1e-6)

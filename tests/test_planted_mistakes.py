@@ -79,10 +79,10 @@ MISTAKES = {
         "variance = x.square() @ self.log_scale.exp().T",
         "tests/test_bayesian_weights.py",
     ),
-    "flipout without the signs of the outputs": (
+    "flipout without signs": (
         "networks/bayesian.py",
-        "@ deviation.T) * outs",
-        "@ deviation.T)",
+        "return (2 * bits - 1).to(like)",
+        "return (2 * bits - 1).square().to(like)",
         "tests/test_bayesian_weights.py",
     ),
     "a frozen part that moves": ("ownership.py", "value.detach() for", "value for", "tests/test_importance.py"),
