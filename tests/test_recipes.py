@@ -14,18 +14,12 @@ RATES = {"capacity-vae": 1e-6, "info-vae": 1e-5, "dip-vae-1": 1e-5}
 
 @pytest.mark.parametrize("name", recipes.RECIPES)
 def test_every_recipe_takes_a_step(name):
-    options = OPTIONS.get(name, {})
+    options, classes = OPTIONS.get(name, {}), 2 if recipes.RECIPES[name].conditional else 0
     latent = 4 if name == "eq-vae" else 3  # its codes are grids
-    model, objective = recipes.build(name, (1, 6, 6), latent=latent, hidden=(16,), options=options)
-    options = {"target": 10.0} if name == "geco" else {}
-    classes = 2 if recipes.RECIPES[name].conditional else 0
-    model, objective = recipes.build(name, (1, 6, 6), latent=3, hidden=(16,), options=options, context=classes)
+    model, objective = recipes.build(name, (1, 4, 4), latent=latent, hidden=(16,), options=options, context=classes)
     model = model.given(torch.eye(2)[torch.arange(8) % 2]) if classes else model
     objective.eval()  # the multiplier of geco stays where it is
     objective.plan(10, 100)
-    x = torch.rand(8, 1, 6, 6)
-    options = {"target": 10.0} if name == "geco" else {}
-    model, objective = recipes.build(name, (1, 4, 4), latent=3, hidden=(16,), options=options)
     x = torch.rand(8, 1, 4, 4)
     before = objective(model, x, generator=torch.Generator().manual_seed(0)).loss
     optimizer = torch.optim.SGD(model.parameters(), lr=RATES.get(name, 1e-3))

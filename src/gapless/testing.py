@@ -168,7 +168,6 @@ def check_regularizer(regularizer: Regularizer, model: Model, x: Tensor) -> None
         for name, number in _numbers(_penalty(regularizer, model, x[:1])).items():
             _law(math.isfinite(number.item()), f"the {name} of a batch of one is not finite")
     players = [part for part in (model.encoder, model.decoder) if _moves(first.value, part)]
-    _law(bool(players) or not regularizer.weight, "the value moves neither encoder nor decoder")
     _law(bool(players) or regularizer.weight == 0, "the value moves neither encoder nor decoder")
     _law(not _moves(first.value, regularizer), "the value moves the regularizer's own parameters")
     _law((first.own is None) == (not list(regularizer.parameters())), "own parameters and an own loss go together")
