@@ -19,7 +19,7 @@ MISTAKES = {
         "evaluation/summary.py",
         '{"samples": samples, "seed": seed, "memory": memory}',
         '{"samples": 10, "seed": seed, "memory": memory}',
-        SUMMARY,
+        SUMMARY + "::test_the_command",
     ),
     "the bound without its log S": (
         "evaluation/bounds.py",
@@ -116,9 +116,9 @@ MISTAKES = {
     "codes in other bins": ("evaluation/factors.py", "np.histogram(column, BINS)[1][:-1]", "[0.0]", FACTORS),
     "factors in the order of the parts": (
         "evaluation/summary.py",
-        "{name: np.asarray(values)[rows] for",
-        "{name: np.asarray(values)[: len(rows)] for",
-        SUMMARY,
+        "{name: np.asarray(values)[index] for",
+        "{name: np.asarray(values)[: len(index)] for",
+        SUMMARY + "::test_factors_follow",
     ),
     "the Frechet distance with one root of the trace": (
         "evaluation/features.py",
@@ -161,13 +161,13 @@ MISTAKES = {
         "recipes/linear.py",
         "ELBO(regularization=beta,",
         "ELBO(regularization=1.0,",
-        LINEAR,
+        LINEAR + "::test_a_feature_lives",
     ),
     "affine networks with a hidden layer": (
         "recipes/building.py",
         "networks.MLP(inputs, outputs, hidden=())",
         "networks.MLP(inputs, outputs, hidden=(2,))",
-        LINEAR,
+        LINEAR + "::test_on_wine",
     ),
     "sprites whose x runs down": ("data/sprites.py", "rows - places[None, :,", "rows - places[:, None,", SPRITES),
 }

@@ -194,22 +194,25 @@ def items_of(values):
     return Items(np.asarray(values), None, np.arange(len(values)))
 
 
-def test_bits_of_dequantised_normal_data_are_its_entropy(ledger):
-    """Whole values of N(0, 20^2): entropy h = log2(20 sqrt(2 pi e)) bits, and a model of that law needs no more."""
+def test_bits_of_dequantised_normal_data_are_known(ledger):
+    """Rounding adds 1/12 to the variance (Sheppard), the noise of dequantisation another 1/12."""
     model, _ = recipes.build("vae", (3,), latent=1, hidden=(), likelihood="Normal")
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
-    raw = np.random.default_rng(1).normal(100, 20, (4000, 3)).round().astype(np.int16)
-    scaling = Scaling((100.0,) * 3, (20.0,) * 3, "standard")
+    scale, items = 1.5, 16_000
+    raw = np.random.default_rng(1).normal(100, scale, (items, 3)).round().astype(np.int16)
+    scaling = Scaling((100.0,) * 3, (scale,) * 3, "standard")
     counting = counting_of(model.likelihood, items_of(raw), scaling)
     feed = Feed(items_of(raw), scaling)
-    found = measured_bounds(model, feed, torch.arange(4000), samples=1, bin_width=counting.bin_width)
+    found = measured_bounds(model, feed, torch.arange(items), samples=1, bin_width=counting.bin_width)
     bits = counting.bits(found.evidence.value, (3,))
+    squares = 1 + 1 / (6 * scale**2)
     ledger(
-        "evaluation.bits", "whole values of N(100, 20^2), dequantised", oracle="log2(20 sqrt(2 pi e))",
-        truth=math.log2(20 * math.sqrt(2 * math.pi * math.e)), measured=bits.value,
-        tolerance=4 * math.sqrt(0.5 / 12_000) / math.log(2) + 1e-3, why="4 standard errors, and the square of the bin",
+        "evaluation.bits", "whole values of N(100, 1.5^2) under the same normal, dequantised",
+        oracle="log2(s sqrt(2 pi)) + (1 + 1/(6 s^2)) / (2 ln 2)", measured=bits.value,
+        truth=math.log2(scale * math.sqrt(2 * math.pi)) + squares / (2 * math.log(2)),
+        tolerance=4 * squares * math.sqrt(0.5 / (3 * items)) / math.log(2), why="4 standard errors",
     )  # fmt: skip
     assert "dequantised" in bits.how
 
