@@ -1,5 +1,7 @@
 """Posteriors and priors beyond the diagonal and the standard normal."""
 
+from functools import partial
+
 from gapless import posteriors, priors
 from gapless.recipes.recipe import Recipe, elbo
 
@@ -8,6 +10,10 @@ __all__ = ["RECIPES"]
 
 CONTROLS = ("beta", "kl_schedule", "kl_warmup", "kl_cycles", "capacity")
 """Of the KL's controls all but free bits: these KLs do not split into latent features."""
+
+_warmed_up = partial(elbo, kl_schedule="linear")
+"""The KL's weight rises from 0 to 1, as in Rezende & Mohamed (2015), eq. 20, and Tomczak & Welling (2018): with a KL by
+draws, or a prior that moves, training from weight 1 ends in collapse where the signal is weak."""
 
 RECIPES: dict[str, Recipe] = {
     "full-covariance": Recipe(
@@ -29,7 +35,7 @@ RECIPES: dict[str, Recipe] = {
         "VAE whose posteriors are normals bent by planar flows",
         "Rezende & Mohamed (2015)",
         posterior=lambda sizes, *, flows: posteriors.Flow(sizes.latent, "planar", transforms=flows),
-        objective=elbo,
+        objective=_warmed_up,
         options={"flows": 10},
         also=CONTROLS,
     ),
@@ -37,7 +43,7 @@ RECIPES: dict[str, Recipe] = {
         "VAE whose posteriors are inverse autoregressive flows",
         "Kingma et al. (2016)",
         posterior=lambda sizes, *, flows: posteriors.Flow(sizes.latent, "iaf", transforms=flows),
-        objective=elbo,
+        objective=_warmed_up,
         options={"flows": 2},
         also=CONTROLS,
     ),
@@ -53,7 +59,7 @@ RECIPES: dict[str, Recipe] = {
         "VAE whose prior is a mixture of its own posteriors at learned pseudo-inputs",
         "Tomczak & Welling (2018)",
         prior=lambda sizes, *, components: priors.VampPrior(sizes.latent, sizes.event_shape, components),
-        objective=elbo,
+        objective=_warmed_up,
         options={"components": 100},
         also=CONTROLS,
     ),
@@ -61,7 +67,7 @@ RECIPES: dict[str, Recipe] = {
         "VAE whose prior is an autoregressive flow that is trained with it",
         "Chen et al. (2017)",
         prior=lambda sizes, *, bijection, flows: priors.Flow(sizes.latent, bijection, transforms=flows),
-        objective=elbo,
+        objective=_warmed_up,
         options={"bijection": "maf", "flows": 3},
         also=CONTROLS,
     ),
