@@ -12,6 +12,7 @@ from gapless.distributions import (
     FullNormal,
     LowRankNormal,
     Mixture,
+    PoincareNormal,
     PointMass,
     divergence,
     divergence_per_feature,
@@ -23,6 +24,8 @@ from gapless.errors import UsageError
 CASES = {
     "Bernoulli": Bernoulli(torch.tensor([[-1.3, 0.4, 2.0], [0.0, -5.0, 1.0]])),
     "DiagonalNormal": DiagonalNormal(torch.tensor([[0.3, -2.0], [1.0, 4.0]]), torch.tensor([[0.5, 2.0], [1.0, 0.1]])),
+    # Its moments are those of the ball, tests/test_hyperbolic.py; those of the coordinates where it is narrow.
+    "PoincareNormal": PoincareNormal(torch.tensor([[0.3, -0.2], [0.0, 0.6]]), torch.full((2, 2), 1e-3), 0.7),
     "PointMass": PointMass(torch.tensor([[0.3, -2.0], [1.0, 4.0]])),
     "Laplace": distributions.Laplace(torch.tensor([[0.3, -2.0]]), torch.tensor([[0.5, 2.0]])),
     "ContinuousBernoulli": distributions.ContinuousBernoulli(torch.tensor([[-9.0, -0.3, 0.0, 1e-6, 2.0, 40.0]])),

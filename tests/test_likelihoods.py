@@ -338,7 +338,7 @@ def test_impossible_arguments_are_refused():
             make()
 
 
-@pytest.mark.parametrize("name", set(cases.likelihoods.CASES) - {"Normal", "Laplace"})
+@pytest.mark.parametrize("name", sorted(set(cases.likelihoods.CASES) - {"Normal", "Laplace"}))
 def test_accumulation_has_the_gradients_of_the_whole_batch(name):
     known = likelihoods.Known((1, 4, 4), 3.0)
     model, objective = recipes.build("vae", (1, 4, 4), latent=2, likelihood=name, hidden=(8,), known=known)
@@ -353,7 +353,7 @@ def test_accumulation_has_the_gradients_of_the_whole_batch(name):
         assert torch.allclose(mine.grad, theirs.grad, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", set(cases.likelihoods.CASES) - {"Bernoulli", "Normal"})
+@pytest.mark.parametrize("name", sorted(set(cases.likelihoods.CASES) - {"Bernoulli", "Normal"}))
 def test_played_steps_end_in_the_bits_of_plain_ones(name):
     known = likelihoods.Known((1, 4, 4), 3.0)
     ends = []

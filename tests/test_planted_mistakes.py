@@ -594,6 +594,36 @@ MISTAKES = {
         "return self.layers(x.reshape(-1, *self._small[1:], self._small[0]).movedim(-1, 1)).reshape(-1, *self.outputs)",
         SPATIAL,
     ),
+    "a wrapped normal without the volume of the ball": (
+        "distributions/hyperbolic.py",
+        " + latent * self._stretch(value).log()",
+        "",
+        "tests/test_hyperbolic.py",
+    ),
+    "a wrapped normal bent in one direction too many": (
+        "distributions/hyperbolic.py",
+        "(latent - 1) * bent",
+        "latent * bent",
+        "tests/test_hyperbolic.py",
+    ),
+    "a wrapped normal bent the other way": (
+        "distributions/hyperbolic.py",
+        "+ (latent - 1) * bent",
+        "- (latent - 1) * bent",
+        "tests/test_hyperbolic.py",
+    ),
+    "a wrapped normal of half its lengths": (
+        "distributions/hyperbolic.py",
+        "return (0.5 * radius).tanh()",
+        "return radius.tanh()",
+        "tests/test_hyperbolic.py",
+    ),
+    "a sum on the ball in the wrong order": (
+        "distributions/hyperbolic.py",
+        "_inside(mobius_sum(self.loc, moved, self.curvature), self.curvature)",
+        "_inside(mobius_sum(moved, self.loc, self.curvature), self.curvature)",
+        "tests/test_hyperbolic.py",
+    ),
     **{f"audit: {name}": mistake for name, mistake in planted_in_the_audit.MISTAKES.items()},
     **planted_in_the_evaluation.MISTAKES,
 }

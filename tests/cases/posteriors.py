@@ -4,6 +4,7 @@ from gapless import posteriors
 
 CASES = {
     "DiagonalNormal": lambda: posteriors.DiagonalNormal(5.0),
+    "PoincareNormal": lambda: posteriors.PoincareNormal(0.5, bound=3.0),
     "PointMass": posteriors.PointMass,
     "VonMisesFisher": lambda: posteriors.VonMisesFisher(5.0),
     "RelaxedCategorical": lambda: posteriors.RelaxedCategorical(2, 0.8),

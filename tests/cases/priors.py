@@ -5,6 +5,7 @@ import torch
 from gapless import distributions, networks, posteriors, priors
 
 CASES = {
+    "PoincareNormal": lambda: priors.PoincareNormal(3, curvature=0.5, scale=0.8),
     "StandardNormal": lambda: priors.StandardNormal(3),
     "UniformOnSphere": lambda: priors.UniformOnSphere(3),
     "UniformCodes": lambda: priors.UniformCodes(4).join(posteriors.FSQ((5, 4))),

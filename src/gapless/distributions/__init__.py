@@ -13,6 +13,7 @@ from gapless.distributions import (
     divergences,
     factorized,
     flowing,
+    hyperbolic,
     mixtures,
     normals,
     perceptual,
@@ -31,6 +32,7 @@ from gapless.distributions.discrete import *
 from gapless.distributions.divergences import *
 from gapless.distributions.factorized import *
 from gapless.distributions.flowing import *
+from gapless.distributions.hyperbolic import *
 from gapless.distributions.mixtures import *
 from gapless.distributions.normals import *
 from gapless.distributions.perceptual import *
@@ -59,3 +61,4 @@ __all__ += products.__all__
 __all__ += quantized.__all__
 __all__ += reals.__all__
 __all__ += spheres.__all__
+__all__ += hyperbolic.__all__

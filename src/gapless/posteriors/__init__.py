@@ -3,6 +3,7 @@
 from gapless.posteriors import (
     discrete,
     flows,
+    hyperbolic,
     normals,
     posterior,
     products,
@@ -11,6 +12,7 @@ from gapless.posteriors import (
 )
 from gapless.posteriors.discrete import *
 from gapless.posteriors.flows import *
+from gapless.posteriors.hyperbolic import *
 from gapless.posteriors.normals import *
 from gapless.posteriors.posterior import *
 from gapless.posteriors.products import *
@@ -25,3 +27,4 @@ __all__ += normals.__all__
 __all__ += products.__all__
 __all__ += quantized.__all__
 __all__ += spheres.__all__
+__all__ += hyperbolic.__all__

@@ -3,6 +3,7 @@
 from gapless.priors import (
     discrete,
     flows,
+    hyperbolic,
     mixtures,
     normals,
     prior,
@@ -13,6 +14,7 @@ from gapless.priors import (
 )
 from gapless.priors.discrete import *
 from gapless.priors.flows import *
+from gapless.priors.hyperbolic import *
 from gapless.priors.mixtures import *
 from gapless.priors.normals import *
 from gapless.priors.prior import *
@@ -31,3 +33,4 @@ __all__ += products.__all__
 __all__ += second_stage.__all__
 __all__ += spheres.__all__
 __all__ += vamp.__all__
+__all__ += hyperbolic.__all__
