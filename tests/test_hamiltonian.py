@@ -2,16 +2,19 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from gapless import networks, objectives, posteriors, priors, processes
+import gapless
+from gapless import networks, objectives, posteriors, priors, processes, study
 from gapless.draws import draw
 from gapless.errors import UsageError
 from gapless.likelihoods import Bernoulli
 from gapless.model import Model
 from gapless.objectives import HamiltonianELBO
 from gapless.objectives.hamiltonian import flow, tempering
+from gapless.settings import Settings
 from oracles import LinearGaussian
 
 STEP = torch.tensor([0.11, 0.2, 0.05], dtype=torch.float64)
@@ -208,3 +211,29 @@ def test_what_cannot_be_right_is_refused(monkeypatch):
     monkeypatch.setattr(processes, "size", lambda: 2)
     with pytest.raises(UsageError, match="several processes"):
         objectives.HamiltonianELBO(2).double()(images(), x)
+
+
+def test_a_run_that_was_cut_ends_in_the_same_bits_with_its_step_sizes_learned(tmp_path):
+    data = gapless.read(np.random.default_rng(0).normal(size=(120, 4)))
+    settings = Settings(latent=2, epochs=2, hidden=(8,), batch_size=40, network="mlp")
+
+    class Stop(gapless.training.Callback):
+        def on_step(self, step, terms):
+            if step == 4:
+                raise KeyboardInterrupt
+
+    whole = study.train(data, recipe="hvae", settings=settings, folder=tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        study.train(
+            data, recipe="hvae", settings=settings, folder=tmp_path / "cut", callbacks=(Stop(),), checkpoint_every=0
+        )
+    cut = study.train(data, recipe="hvae", settings=settings, folder=tmp_path / "cut")
+    loaded = gapless.load_run(tmp_path / "whole")
+    for name in ("model", "objective"):
+        states = [getattr(run, name).state_dict() for run in (whole, cut, loaded)]
+        for key, value in states[0].items():
+            assert torch.equal(value, states[1][key]), key
+            assert torch.equal(value, states[2][key]), key
+    fresh = HamiltonianELBO(2)
+    assert (whole.objective.step != fresh.step).all()
+    assert whole.objective.warmth != fresh.warmth

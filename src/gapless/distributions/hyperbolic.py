@@ -15,7 +15,7 @@ _TINY = 1e-7
 
 
 def mobius_sum(a: Tensor, b: Tensor, curvature: float) -> Tensor:
-    """`a (+) b` on the ball: Ganea et al. (2018), eq. 4."""
+    """`a (+) b` on the ball: the Mobius sum, Ganea et al. (2018), section 2."""
     product = 2 * curvature * (a * b).sum(-1, keepdim=True)
     size_a, size_b = (curvature * v.square().sum(-1, keepdim=True) for v in (a, b))
     return ((1 + product + size_b) * a + (1 - size_a) * b) / (1 + product + size_a * size_b).clamp_min(_TINY**2)

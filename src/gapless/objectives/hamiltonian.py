@@ -23,7 +23,7 @@ LARGEST_STEP = 0.5
 def flow(
     z: Tensor, momentum: Tensor, slope: Callable[[Tensor], Tensor], *, step: Tensor, ratios: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Leapfrog steps, each followed by a tempering of the momentum: Caterini et al. (2018), eqs. 6 to 8.
+    """Leapfrog steps, each followed by a tempering of the momentum: Caterini et al. (2018), algorithm 1.
 
     `r' = r - step/2 dU(z); z <- z + step r'; r <- ratio (r' - step/2 dU(z))`. Each of the three moves keeps the volume,
     so the determinant of a step is that of the tempering, `ratio^latent`.
@@ -50,7 +50,7 @@ def flow(
 
 
 def tempering(warmth: Tensor, steps: int) -> Float[Tensor, " ends"]:
-    """`sqrt(T_k)`, k = 0..steps, from `warmth` = sqrt(T_0) to 1, quadratic in k: Caterini et al. (2018), eq. 11."""
+    """`sqrt(T_k)`, k = 0..steps, from `warmth` = sqrt(T_0) to 1, quadratic in k: Caterini et al. (2018), section 3."""
     share = torch.arange(steps + 1, dtype=warmth.dtype, device=warmth.device) / max(steps, 1)
     return (1 - warmth) * share.square() + warmth
 
