@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import gapless
-from gapless import networks, objectives, posteriors, priors, processes, study
+from gapless import networks, objectives, posteriors, priors, processes, recipes, study
 from gapless.draws import draw
 from gapless.errors import UsageError
 from gapless.likelihoods import Bernoulli
@@ -237,3 +237,9 @@ def test_a_run_that_was_cut_ends_in_the_same_bits_with_its_step_sizes_learned(tm
     fresh = HamiltonianELBO(2)
     assert (whole.objective.step != fresh.step).all()
     assert whole.objective.warmth != fresh.warmth
+
+
+def test_a_scale_fitted_to_the_batch_counts_it_once_whatever_places_the_codes_pass():
+    model, objective = recipes.build("hvae", (6,), latent=2, likelihood="NormalWithOptimalScale", hidden=(8,))
+    objective(model.train(), torch.rand(5, 6))
+    assert model.likelihood.weight == pytest.approx(1 - model.likelihood.memory)

@@ -102,3 +102,8 @@ class Likelihood(Part, ABC):
         For a scale fitted to the batch while training, or an item's own library size. Every bound goes through it.
         """
         return distribution
+
+    @property
+    def fitted_to_batch(self) -> bool:
+        """Whether this head, or one that it is made of, is `batchwise`."""
+        return any(isinstance(part, Likelihood) and part.batchwise for part in self.modules())

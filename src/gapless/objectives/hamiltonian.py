@@ -142,7 +142,7 @@ class _Slope:
         with torch.enable_grad():
             z = z if learning and z.requires_grad else z.detach().requires_grad_()
             # A scale fitted to the batch would move with the codes and count every place they pass.
-            explained = _log_likelihood(self.model, self.x, z, calibrated=not self.model.likelihood.batchwise)
+            explained = _log_likelihood(self.model, self.x, z, calibrated=not self.model.likelihood.fitted_to_batch)
             potential = -(explained + self.model.prior_distribution().log_prob(z)).sum()
             return torch.autograd.grad(potential, z, create_graph=learning)[0]
 

@@ -103,7 +103,7 @@ def _check(model: Model, outputs: tuple[int, ...]) -> None:
             f"the classifier tells {math.prod(outputs)} classes apart; the model is given {model.context}",
             fix="make a conditional model, context=the number of classes",
         )
-    if model.training and model.likelihood.batchwise:
+    if model.training and model.likelihood.fitted_to_batch:
         # Every class would have a scale of its own, fitted to reconstructions under that class, right or wrong.
         raise UsageError(
             "a scale fitted to the batch cannot be shared by the classes that are tried",

@@ -203,7 +203,6 @@ class _Likelihood(Likelihood):
         super().__init__()
         self.head, self.batch = head, batch
         self.missing = head.missing  # pyright: ignore[reportAttributeAccessIssue]
-        self.batchwise = head.batchwise  # pyright: ignore[reportAttributeAccessIssue]
 
     def parameter_shape(self, event_shape: tuple[int, ...]) -> tuple[int, ...]:
         return self.head.parameter_shape(event_shape)
