@@ -195,6 +195,8 @@ def test_what_cannot_be_right_is_refused(two):
     with pytest.raises(UsageError, match="NormalWithLearnedScale"):
         objective(model.given(torch.zeros(3, 2)), torch.rand(3, 6))
     assert not likelihoods.NormalWithLearnedScale().fitted_to_batch
+    fitted = likelihoods.NormalWithOptimalScale()
+    assert likelihoods.Masked(likelihoods.Mixed((likelihoods.Normal(), fitted))).fitted_to_batch
 
 
 def table(folder, *, unknown=("?", "Unknown", "unlabelled"), items=240):
