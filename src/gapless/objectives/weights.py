@@ -22,6 +22,7 @@ class Bayesian(Objective):
         objective: what is minimised given the weights.
         items: number of training items; by default what `plan` says.
 
+    >>> from gapless.objectives import ELBO
     >>> Bayesian(ELBO(), items=100).effective_beta
     1.0
     """
