@@ -156,7 +156,7 @@ def test_every_recipe_has_the_plain_paths_loss_and_gradients(name, network, like
     for plain in (False, True):
         with monkeypatch.context() as patch:
             if plain:
-                patch.setattr(networks, "_channels_last", lambda h: h)
+                patch.setattr(networks.convolutions, "_channels_last", lambda h: h)
                 patch.setattr(Bernoulli, "log_prob", lambda self, v: plain_bernoulli(self.logits, v))
                 patch.setattr(DiagonalNormal, "log_prob", lambda self, v: plain_normal(self.loc, self.scale, v))
             options = {"target": 30.0} if name == "geco" else {}

@@ -158,8 +158,9 @@ class Model(nn.Module):
         return self.prior(self.encode)
 
     def reconstruct(self, x: Tensor) -> Tensor:
-        """The mean of p(x|z) at the embedding of x, shape (batch, *event)."""
-        return self.decode(self.embed(x)).mean
+        """The mean of p(x|z) at the embedding of x, shape (batch, *event); with its own library size, of counts."""
+        decoded = self.decode(self.embed(x))
+        return decoded.mean if self.training else self.likelihood.calibrate(decoded, x).mean
 
     def sample(self, count: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Means of p(x|z) at `count` draws z ~ p(z), shape (count, *event)."""

@@ -1,5 +1,6 @@
 """Train one recipe, or AE, KL-only and VAE side by side on the same networks, seed and budget."""
 
+import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -138,7 +139,8 @@ class _Work:
 
     def made(self, place: Workplace, max_time: float | None) -> Run:
         """Trained in a folder, or loaded from it where that was done before."""
-        identity = place.begin(plan_of(self.data, self.settings, recipe=self.recipe))
+        labels = {"labels": _digest(self.data)} if self._classes() else {}  # of a conditional model they matter
+        identity = place.begin(plan_of(self.data, self.settings, recipe=self.recipe, **labels))
         if place.finished:
             return load_run(place.folder)
         if processes.is_first():
@@ -219,6 +221,12 @@ class _Work:
 
     def _watching(self, model: Model, held_out: Feed, folder: Path | None) -> tuple[Callback, ...]:
         return (Watch(model, held_out, folder and folder / WATCH),) if self.watch else ()
+
+
+def _digest(data: Dataset) -> str:
+    """Hexadecimal digits that stand for the labels and their names."""
+    labels = [part.labels for part in (data.train, data.held_out) if part.labels is not None]
+    return hashlib.sha256(b"".join([*(part.tobytes() for part in labels), repr(data.label_names).encode()])).hexdigest()
 
 
 def check_suited(data: Dataset, recipe: str) -> None:

@@ -1,0 +1,20 @@
+"""Every recipe trains from the command line: `gapless train digits --recipe NAME --epochs 2`."""
+
+import pytest
+
+from gapless import load_run
+from gapless.cli import main
+from gapless.recipes import RECIPES
+
+MUST_BE_GIVEN = {"geco": ("--target", "30")}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_it_trains_on_digits_from_the_command_line(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ["train", "digits", "--recipe", name, "--epochs", "2", "-o", "run", *MUST_BE_GIVEN.get(name, ())]
+    assert main(words) in (0, None), capsys.readouterr().err
+    run = load_run(tmp_path / "run")
+    assert run.recipe == name
+    assert run.complete
+    assert all(line["held_out"]["loss"] < 1e6 for line in run.history)
