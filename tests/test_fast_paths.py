@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from gapless import networks, recipes
 from gapless.distributions import Bernoulli, DiagonalNormal
+from gapless.recipes import basics
 
 F32 = torch.finfo(torch.float32).eps
 
@@ -91,7 +92,7 @@ def plain_copy(network):
     """The same network with weights shared by value and every layer as torch has it."""
     layers = copy.deepcopy(network.layers)
     for name, layer in layers.named_children():
-        if isinstance(layer, networks._Image):
+        if isinstance(layer, networks.convolutions._Image):
             setattr(layers, name, torch.nn.Unflatten(1, layer.shape))
     return layers
 
@@ -146,9 +147,12 @@ def test_names_of_the_weights_are_those_of_the_first_runs_written():
     ]
 
 
-@pytest.mark.parametrize("name", recipes.RECIPES)
+HEADS = ("Bernoulli", "Normal", "NormalWithOptimalScale", "NormalWithLearnedScale")
+SERVED = [(name, head) for name in basics.RECIPES for head in HEADS]
+
+
+@pytest.mark.parametrize(("name", "likelihood"), SERVED)
 @pytest.mark.parametrize("network", ["mlp", "convolutional"])
-@pytest.mark.parametrize("likelihood", ["Bernoulli", "Normal", "NormalWithOptimalScale", "NormalWithLearnedScale"])
 def test_every_recipe_has_the_plain_paths_loss_and_gradients(name, network, likelihood, monkeypatch):
     sizes = {"latent": 3, "network": network, "hidden": (16,), "channels": (4, 6), "likelihood": likelihood}
     x = torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(0)).double()

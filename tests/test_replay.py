@@ -11,12 +11,13 @@ from gapless import Settings, recipes
 from gapless.data import Feed, Items, Scaling
 from gapless.errors import Diverged
 from gapless.objectives import ELBO
+from gapless.recipes import basics
 from gapless.training import fit, tape
 from gapless.training.course import Course
 from gapless.training.replay import Replay
 
 SHAPE, STEPS = (1, 8, 8), 12
-SMALL = {"latent": 3, "hidden": (16,)}
+SMALL = {"latent": 4, "hidden": (16,)}
 OPTIONS = {"geco": {"target": 30.0}}
 
 
@@ -56,8 +57,13 @@ def assert_same(one, other):
     assert all(torch.equal(value, other[name]) for name, value in one.items())
 
 
-@pytest.mark.parametrize("recipe", recipes.RECIPES)
-@pytest.mark.parametrize("likelihood", ["Bernoulli", "Normal", "NormalWithOptimalScale", "NormalWithLearnedScale"])
+HEADS = ("Bernoulli", "Normal", "NormalWithOptimalScale", "NormalWithLearnedScale")
+UNCONDITIONAL = [name for name, recipe in recipes.RECIPES.items() if not recipe.conditional]
+PAIRS = [(name, head) for name in basics.RECIPES for head in HEADS]
+PAIRS += [(name, HEADS[0]) for name in UNCONDITIONAL if name not in basics.RECIPES]
+
+
+@pytest.mark.parametrize(("recipe", "likelihood"), PAIRS)
 def test_every_recipe_ends_in_the_same_bits(recipe, likelihood):
     ours, plain = (course(*made(recipe, likelihood=likelihood), plain=plain) for plain in (False, True))
     for step in range(STEPS):
@@ -293,3 +299,12 @@ def test_gradients_that_are_there_are_added_to_the_plain_way():
     several(replay)
     assert replay.gradients(batch(4), 4) is not None
     assert replay.gradients(batch(5), 5) is None
+
+
+@pytest.mark.parametrize(
+    "shaped",
+    [lambda x: x.round().unique().sum(), lambda x: x[x > 0.5].sum(), lambda x: x.nonzero().float().mean()],
+)
+def test_results_whose_size_depends_on_values_are_not_recorded(shaped):
+    with pytest.raises(tape.Refused, match="depends on values"), tape.Recorder():
+        shaped(torch.rand(5, 3))

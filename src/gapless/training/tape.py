@@ -61,10 +61,20 @@ class Recorder(TorchDispatchMode):
         results = func(*args, **(kwargs or {}))
         call = _Call(func, args, kwargs or {}, results)
         self._bytes += sum(call.sizes[place] for place in call.made)
+        if call.name not in _REFUSED and _sized_by_values(func, args):
+            raise Refused(f"the size of what {call.name} gives depends on values")
         if call.name in _REFUSED or self._bytes > LARGEST:
             raise Refused(_REFUSED.get(call.name, f"it takes more than {LARGEST >> 20} MiB to record"))
         self.calls.append(call)
         return results
+
+
+def _sized_by_values(func: Any, args: tuple) -> bool:
+    """Whether the shape of the result may be another one for other numbers: that of `unique`, or of a mask's choice."""
+    if {torch.Tag.dynamic_output_shape, torch.Tag.data_dependent_output} & set(func.tags):
+        return True
+    chosen = args[1] if func.overloadpacket.__name__ in ("index", "index_put", "index_put_") else ()
+    return any(place is not None and place.dtype in (torch.bool, torch.uint8) for place in chosen)
 
 
 class Tape:
