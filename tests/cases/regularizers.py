@@ -19,7 +19,9 @@ CASES = {
     "ImageCritic": lambda: regularizers.ImageCritic(
         networks.MLP((1, 4, 4), (6,), hidden=()), networks.MLP((6,), (1,), hidden=(8,)), similarity=0.5, weight=0.3
     ),
-    "PatchCritic": lambda: regularizers.PatchCritic(networks.MLP((1, 4, 4), (1, 2, 2), hidden=(8,)), weight=0.3),
+    "PatchCritic": lambda: regularizers.PatchCritic(
+        networks.SpatialEncoder((1, 4, 4), (1, 2, 2), channels=(4,), attention=False), weight=0.3
+    ),
     "Commitment": lambda: regularizers.Commitment(2.0, 0.5),
     "Perplexity": regularizers.Perplexity,
 }

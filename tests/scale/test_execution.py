@@ -23,6 +23,7 @@ from gapless.training.sharding import Shards
 
 OPTIONS = {"geco": {"target": 20.0}, "capacity-vae": {"capacity": 0.5}, "free-bits": {"free_bits": 0.1}}
 OPTIONS |= {name: {"units": 9} for name in ("factor-vae", "aae", "vae-gan")}
+OPTIONS |= {"kl-tokenizer": {"critic": 0.5}}
 UNCUT = ("bayesian-vae",)  # weights that are drawn cannot be computed part by part
 LIKELIHOODS = ("Bernoulli", "NormalWithLearnedScale", "NormalWithOptimalScale")
 BF16 = 2.0**-8
