@@ -122,9 +122,9 @@ class _Attention(nn.Module):
         self.out = nn.Conv2d(channels, channels, 1)
 
     def forward(self, h: Tensor) -> Tensor:
-        q, k, v = (part.flatten(2).mT for part in self.heads(self.norm(h)).chunk(3, 1))
-        seen = functional.scaled_dot_product_attention(q, k, v)
-        return h + self.out(seen.mT.reshape(h.shape))
+        q, k, v = (part.flatten(2).mT[:, None] for part in self.heads(self.norm(h)).chunk(3, 1))
+        seen = functional.scaled_dot_product_attention(q, k, v)  # one head; ONNX knows no attention without heads
+        return h + self.out(seen[:, 0].mT.reshape(h.shape))
 
 
 def _end(channels: int, out: int, activation: str) -> list[nn.Module]:
