@@ -24,11 +24,21 @@ def ledger():
     return Ledger(ROWS)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error):
+    """Rows of a process that ran some of the tests."""
+    from ledger import Row
+
+    ROWS.extend(Row(**values) for values in getattr(node, "workeroutput", {}).get("ledger", ()))
+
+
 def pytest_sessionfinish(session, exitstatus):
-    if session.config.getoption("--write-ledger") and exitstatus == 0:
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["ledger"] = [vars(row) for row in ROWS]
+    elif session.config.getoption("--write-ledger") and exitstatus == 0:
         from ledger import write
 
-        write(ROWS)
+        write(ROWS, whole=session.config.option.markexpr != "not slow")
 
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
