@@ -21,6 +21,11 @@ def test_the_norm_of_codes_is_half_the_sum_of_squares():
     assert float(regularizers.CodeNorm()(drawn(z)).value) == (5 + 9) / 4
 
 
+def test_the_sparsity_of_codes_is_their_absolute_sum():
+    z = torch.tensor([[[1.0, -2.0], [0.0, 3.0]]])
+    assert float(regularizers.CodeSparsity()(drawn(z)).value) == (3 + 3) / 2
+
+
 def test_the_weights_of_the_decoder_are_all_counted_and_nothing_else(ledger):
     model, x = ORACLE.model(), ORACLE.sample(3)
     value = regularizers.DecoderWeights()(draw(model, x)).value

@@ -10,6 +10,7 @@ CASES = {
     "Covariance": lambda: regularizers.Covariance(3.0, 5.0, of="aggregate", weight=0.7),
     "MMD": lambda: regularizers.MMD(4.0, kernel="gaussian", scales=(0.5, 2.0)),
     "SlicedWasserstein": lambda: regularizers.SlicedWasserstein(4.0, projections=7),
+    "CodeSparsity": lambda: regularizers.CodeSparsity(0.3),
     "CodeNorm": lambda: regularizers.CodeNorm(0.3),
     "DecoderWeights": lambda: regularizers.DecoderWeights(0.3),
     "DecoderJacobian": lambda: regularizers.DecoderJacobian(0.3, probes=2),

@@ -9,7 +9,7 @@ from gapless.errors import UsageError
 from gapless.randomness import noise
 from gapless.regularizers.regularizer import Penalty, Regularizer, checked_weight
 
-__all__ = ["CodeNorm", "DecoderJacobian", "DecoderWeights"]
+__all__ = ["CodeNorm", "CodeSparsity", "DecoderJacobian", "DecoderWeights"]
 
 
 class CodeNorm(Regularizer):
@@ -28,6 +28,26 @@ class CodeNorm(Regularizer):
 
     def forward(self, draws: Draws, *, generator: torch.Generator | None = None) -> Penalty:
         return Penalty(0.5 * draws.z.square().sum(-1).mean())
+
+
+class CodeSparsity(Regularizer):
+    """`|z|_1`, mean over the batch: -log p(z) under independent Laplaces but for a constant; few features are used.
+
+    The penalty of sparse coding, Olshausen & Field (1996), eq. 4 with S(x) = |x|, on the draws of the codes.
+
+    Args:
+        weight: in the loss, at least 0.
+
+    >>> CodeSparsity(0.5).weight
+    0.5
+    """
+
+    def __init__(self, weight: float = 0.1):
+        super().__init__()
+        self.weight = checked_weight(weight)
+
+    def forward(self, draws: Draws, *, generator: torch.Generator | None = None) -> Penalty:
+        return Penalty(draws.z.abs().sum(-1).mean())
 
 
 class DecoderWeights(Regularizer):
