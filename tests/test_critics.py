@@ -8,6 +8,7 @@ import torch
 from codes import drawn, noise, normal
 from gapless import likelihoods, networks, posteriors, priors, recipes, regularizers
 from gapless.draws import draw
+from gapless.errors import UsageError
 from gapless.model import Model
 from gapless.objectives import ELBO
 
@@ -296,3 +297,12 @@ def test_the_critic_of_large_images_is_convolutional():
     features = recipes.build("vae-gan", (3, 32, 32), latent=3, options={"units": 8})[1].penalties[0].features
     assert isinstance(features, networks.ConvolutionalEncoder)
     assert normal(torch.zeros(2), 1.0).event_shape == (2,)
+
+
+def test_a_critic_refuses_items_with_missing_values():
+    described = {"kind": "Masked", "likelihood": {"kind": "Normal"}}
+    model, objective = recipes.build(
+        "vae-gan", (1, 4, 4), latent=2, likelihood=described, hidden=(8,), options={"units": 8}
+    )
+    with pytest.raises(UsageError, match="whole items"):
+        objective(model, torch.rand(3, 1, 4, 4))

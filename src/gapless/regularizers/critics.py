@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gapless.draws import Draws
+from gapless.errors import UsageError
 from gapless.networks import Network
 from gapless.ownership import frozen
 from gapless.randomness import noise
@@ -159,7 +160,16 @@ class PatchCritic(Regularizer):
 
 
 def _reconstructed(draws: Draws) -> Tensor:
-    """Decodes of the first draw of each of this process's items, shape (rows, *event)."""
+    """Decodes of the first draw of each of this process's items, shape (rows, *event).
+
+    Raises:
+        UsageError: items may have missing values, which no critic can look at.
+    """
+    if draws.model.likelihood.missing:
+        raise UsageError(
+            "a critic looks at whole items; these may have missing values",
+            fix="read the data without --missing keep, or use a recipe without a critic",
+        )
     return draws.likelihood.mean[: len(draws.x)]
 
 
