@@ -7,12 +7,12 @@ import work
 from work import BATCH, EPOCHS, LATENT, RATE, WORK
 
 import gapless
-from gapless import recipes
 from gapless.model import Model
+from gapless.recipes import building
 from gapless.training import Callback
 
-Model.center = lambda self, mean, spread=1.0: None
-recipes._quiet = lambda decoder: decoder
+Model.center = lambda self, *moments: None
+building._quiet = lambda decoder: decoder
 
 data = gapless.read(str(work.DATA / "train-images-idx3-ubyte.gz"), held_out=0.001)
 clock = work.Clock(math.ceil(len(data.train) / BATCH))
