@@ -88,12 +88,25 @@ def test_one_scale_with_no_event_axes_and_with_samples():
     assert torch.allclose(ours, full, rtol=1e-5, atol=1e-5)
 
 
+def transposed(layer):
+    """torch's layer with the same weights, and as much output padding as its size asks for."""
+    before, after = layer.weight.shape[:2]
+    padding = tuple(1 - pixels % 2 for pixels in layer.size)
+    plain = torch.nn.ConvTranspose2d(before, after, 3, stride=2, padding=1, output_padding=padding)
+    plain.weight, plain.bias = layer.weight, layer.bias
+    return plain
+
+
 def plain_copy(network):
     """The same network with weights shared by value and every layer as torch has it."""
     layers = copy.deepcopy(network.layers)
     for name, layer in layers.named_children():
         if isinstance(layer, networks.convolutions._Image):
             setattr(layers, name, torch.nn.Unflatten(1, layer.shape))
+        if isinstance(layer, networks.convolutions._Rows):
+            setattr(layers, name, torch.nn.Flatten())
+        if isinstance(layer, networks.convolutions._Doubled):
+            setattr(layers, name, transposed(layer))
     return layers
 
 
@@ -101,6 +114,7 @@ CONVOLUTIONAL = {
     "encoder, grey": (lambda: networks.ConvolutionalEncoder((1, 28, 28), (6,)), (1, 28, 28)),
     "encoder, colour, odd": (lambda: networks.ConvolutionalEncoder((3, 17, 5), (2, 3), blocks=1), (3, 17, 5)),
     "decoder, grey": (lambda: networks.ConvolutionalDecoder((6,), (1, 28, 28)), (6,)),
+    "decoder, grey, odd": (lambda: networks.ConvolutionalDecoder((6,), (1, 17, 10), channels=(3, 5)), (6,)),
     "decoder, two images": (lambda: networks.ConvolutionalDecoder((4,), (2, 3, 17, 5), blocks=1), (4,)),
     "decoder, one channel inside": (lambda: networks.ConvolutionalDecoder((4,), (3, 9, 6), channels=(4, 1)), (4,)),
 }
@@ -131,13 +145,28 @@ def test_activations_are_channels_last_and_weights_as_they_were():
     for make, shape in (CONVOLUTIONAL["encoder, grey"], CONVOLUTIONAL["decoder, grey"]):
         network = make()
         for layer in network.modules():
-            if isinstance(layer, (torch.nn.Conv2d, torch.nn.ConvTranspose2d)):
+            if isinstance(layer, (torch.nn.Conv2d, networks.convolutions._Doubled)):
                 layer.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
         network(torch.rand(5, *shape))
         assert all(value.is_contiguous() for value in network.state_dict().values())
     assert len(seen) == 4
     assert all(value.is_contiguous(memory_format=torch.channels_last) for value in seen)
     assert all(value.stride(1) == 1 for value in seen)
+
+
+def test_gradients_are_channels_last_too():
+    network, found = networks.ConvolutionalEncoder((1, 28, 28), (6,)), []
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.ReLU):
+            layer.register_full_backward_hook(lambda _, inner, outer: found.extend((*inner, *outer)))
+    network(torch.rand(5, 1, 28, 28)).sum().backward()
+    assert len(found) == 4
+    assert all(gradient.stride(1) == 1 for gradient in found)
+
+
+def test_an_empty_batch_stays_one():
+    decoder = networks.ConvolutionalDecoder((3,), (1, 8, 8))
+    assert decoder(torch.empty(0, 3)).shape == (0, 1, 8, 8)
 
 
 def test_names_of_the_weights_are_those_of_the_first_runs_written():

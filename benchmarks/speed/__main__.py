@@ -42,6 +42,7 @@ def environment(name: str, packages: tuple[str, ...]) -> Path:
 def run(python: Path | str, script: str, work: str, **options: str) -> dict:
     """One process from start to end: its own line of results, wall seconds and peak memory in MB."""
     variables = {f"BENCH_{name.upper()}": value for name, value in options.items()}
+    variables["PYTHONDONTWRITEBYTECODE"] = ""  # peers come compiled, so be we from the second process on
     started = time.time()
     process = subprocess.Popen(
         [python, HERE / script],

@@ -7,13 +7,12 @@ import work
 from work import BATCH, EPOCHS, LATENT, RATE, WORK
 
 import gapless
-from gapless.training import Callback
 
 data = gapless.read(str(work.DATA))
 clock = work.Clock(math.ceil(len(data.train) / BATCH))
 
 
-class Tell(Callback):
+class Tell(gapless.training.Callback):
     def on_step(self, step, terms):
         if clock.step():
             raise work.Stop

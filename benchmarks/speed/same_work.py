@@ -7,18 +7,14 @@ import work
 from work import BATCH, EPOCHS, LATENT, RATE, WORK
 
 import gapless
-from gapless.model import Model
-from gapless.recipes import building
-from gapless.training import Callback
-
-Model.center = lambda self, *moments: None
-building._quiet = lambda decoder: decoder
 
 data = gapless.read(str(work.DATA / "train-images-idx3-ubyte.gz"), held_out=0.001)
+gapless.Model.center = lambda self, *moments: None
+gapless.recipes.building._quiet = lambda decoder: decoder
 clock = work.Clock(math.ceil(len(data.train) / BATCH))
 
 
-class Tell(Callback):
+class Tell(gapless.training.Callback):
     def on_step(self, step, terms):
         if clock.step():
             raise work.Stop

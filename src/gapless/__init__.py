@@ -3,7 +3,10 @@
 Public names are loaded when first used, so that `import gapless` stays instant and imports no torch.
 """
 
+import gc
 import importlib
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from gapless.machine import before_torch
@@ -49,10 +52,9 @@ _HOMES = {
     "write_report": "report",
 }
 _MODULES = (
-    "data", "densities", "distributions", "draws", "errors", "explorer", "likelihoods", "model", "networks",
-    "data", "distributions", "draws", "errors", "evaluation", "explorer", "likelihoods", "model", "networks",
-    "objectives", "ownership", "parts", "posteriors", "priors", "randomness", "recipes", "regularizers", "report",
-    "runs", "study", "testing", "training",
+    "data", "densities", "distributions", "draws", "errors", "evaluation", "explorer", "imputation", "likelihoods",
+    "model", "networks", "objectives", "ownership", "parts", "posteriors", "priors", "randomness", "recipes",
+    "regularizers", "report", "runs", "study", "testing", "training", "uncertainty",
 )  # fmt: skip
 
 __all__ = [
@@ -83,10 +85,27 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        return getattr(importlib.import_module(f"gapless.{_HOMES[name]}"), name)
+        return getattr(_loaded(_HOMES[name]), name)
     if name in _MODULES:
-        return importlib.import_module(f"gapless.{name}")
+        return _loaded(name)
     raise AttributeError(f"module 'gapless' has no attribute {name!r}")
+
+
+def _loaded(name: str) -> ModuleType:
+    """A module of ours, with torch if need be; what comes with it is no garbage, and is not searched for any."""
+    module = sys.modules.get(f"gapless.{name}")
+    if module is not None:
+        return module
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        return importlib.import_module(f"gapless.{name}")
+    finally:
+        if collecting and not gc.get_freeze_count():
+            gc.freeze()  # there and back: all objects now count as old
+            gc.unfreeze()
+        if collecting:
+            gc.enable()
 
 
 def __dir__() -> list[str]:

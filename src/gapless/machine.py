@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 __all__ = ["Allocator", "before_torch", "openmp", "tune", "tuned"]
 
-SPIN = "1000"
+SPIN = "10000"
 """How many times a thread of GNU OpenMP looks before it sleeps at a barrier. Its own default, 300,000, lets those that
 wait take the processor from those they wait for; it takes 100 to 1,000 itself where it sees more threads than
 processors, but it cannot see those of other processes. Measured in docs/speed.md."""
@@ -28,7 +28,7 @@ def before_torch(environment: MutableMapping[str, str] = os.environ) -> None:
 
     >>> changed = {}
     >>> before_torch(changed); changed
-    {'GOMP_SPINCOUNT': '1000'}
+    {'GOMP_SPINCOUNT': '10000'}
     """
     if tuned(environment) and "OMP_WAIT_POLICY" not in environment:
         environment.setdefault("GOMP_SPINCOUNT", SPIN)
