@@ -79,7 +79,7 @@ class Feed:
         """
 
         if self._rows is not None:
-            chosen = positions.to(self.device) if self._index is None else self._index[positions]
+            chosen = positions.to(self.device) if self._index is None else self._index.index_select(0, positions)
             return self._in_model_units(self._rows.index_select(0, chosen))
         return self._in_model_units(self._taken(positions).to(self.device))
 

@@ -47,7 +47,8 @@ class ConvolutionalEncoder(Network):
         layers: list[nn.Module] = []
         for before, after in zip((self.inputs[0], *self.channels), self.channels, strict=False):
             layers += [nn.Conv2d(before, after, 3, stride=2, padding=1)]
-            layers += [Residual(_convolution, after, activation) for _ in range(blocks)] + [activation_of(activation)]
+            layers += [Residual(_convolution, after, activation) for _ in range(blocks)]
+            layers += [activation_of(activation, overwrites=True)]
         self.layers = nn.Sequential(
             *layers, _Rows(), nn.Linear(self.channels[-1] * math.prod(sizes[-1]), math.prod(self.outputs))
         )
@@ -91,7 +92,8 @@ class ConvolutionalDecoder(Network):
             _Image((inner[0], *sizes[0])),
         ]
         for level, (before, after) in enumerate(zip(inner, (*inner[1:], out), strict=True)):
-            layers += [Residual(_convolution, before, activation) for _ in range(blocks)] + [activation_of(activation)]
+            layers += [Residual(_convolution, before, activation) for _ in range(blocks)]
+            layers += [activation_of(activation, overwrites=True)]
             layers += [_Doubled(before, after, sizes[level + 1])]
         self.layers = nn.Sequential(*layers)
 

@@ -39,7 +39,7 @@ class MLP(Network):
         sizes = (math.prod(self.inputs), *checked_shape(hidden), math.prod(self.outputs))
         layers: list[nn.Module] = [nn.Flatten()]
         for before, after in itertools.pairwise(sizes[:-1]):
-            layers += [nn.Linear(before, after), activation_of(activation)]
+            layers += [nn.Linear(before, after), activation_of(activation, overwrites=True)]
         self.layers = nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1]))
 
     def forward(self, x: Float[Tensor, " batch *inputs"]) -> Float[Tensor, " batch *outputs"]:
