@@ -69,7 +69,7 @@ def test_the_optimal_scale_is_the_root_mean_square_error_of_the_batch():
     p = head.calibrate(head(loc), x)
     rmse = (x - loc[:, 0]).square().mean().sqrt()
     assert torch.allclose(p.stddev.max(), rmse)
-    # The loss is D/2 (log 2 pi MSE + 1), Rybkin et al. (2021), eq. 5, plus constants.
+    # The loss is D/2 (log 2 pi MSE + 1), Rybkin et al. (2021), plus constants.
     assert torch.allclose(-p.log_prob(x).mean(), 3 * (torch.log(2 * math.pi * rmse**2) + 1), rtol=1e-5)
     # It is a minimum over the scale.
     for factor in (0.95, 1.05):

@@ -107,7 +107,7 @@ SPLINE: dict[str, Any] = {
 
 
 def _autoregressive(number: int, features: int, context: int, hidden: Sequence[int], **univariate: Any) -> nn.Module:
-    """Orders alternate, as in Kingma et al. (2016), section 4."""
+    """Orders alternate, as in Kingma et al. (2016)."""
     order = torch.arange(features)
     return zuko.flows.MaskedAutoregressiveTransform(
         features, context, order=order if number % 2 == 0 else order.flip(0),  # pyright: ignore[reportArgumentType]

@@ -72,7 +72,7 @@ class Mixed(Factorized):
 class Masked(Factorized):
     """Values that are not a number were not observed: `log p(x_obs) = sum of log p(x_j) over the observed j`.
 
-    Exact for independent features: what was not observed is integrated out. Mattei & Frellsen (2019), eq. 3.
+    Exact for independent features: what was not observed is integrated out. Mattei & Frellsen (2019).
 
     Args:
         likelihood: of all features.

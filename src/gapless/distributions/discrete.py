@@ -182,9 +182,9 @@ class OneHotCategorical(_Categorical):
 
 
 class RelaxedCategorical(_Categorical):
-    """Points of the simplex, `softmax((log pi + g) / t)` with Gumbel noise g: Jang et al. (2017), eq. 2.
+    """Points of the simplex, `softmax((log pi + g) / t)` with Gumbel noise g: Jang et al. (2017).
 
-    The density is Maddison et al. (2017), eq. 10, on the simplex; temperature t to 0 gives one-hot vectors. `mean` and
+    The density is that of Maddison et al. (2017), definition 1; temperature t to 0 gives one-hot vectors. `mean` and
     `stddev` are those of the one-hot vector that is relaxed.
 
     Args:
@@ -220,7 +220,7 @@ def _one_hot(scores: Tensor) -> Tensor:
 
 @register_kl(_Categorical, Codes)
 def _categorical_codes(q: _Categorical, p: Codes) -> Tensor:
-    """The KL of the one-hot vectors, relaxed or not: Jang et al. (2017), section 3.3; Dupont (2018), eq. 6."""
+    """The KL of the one-hot vectors, relaxed or not: Jang et al. (2017); Dupont (2018)."""
     if p.log_shares.shape != (q.variables, q.classes):
         raise NotImplementedError
     return (q.log_shares.exp() * (q.log_shares - p.log_shares.mT)).sum((-2, -1))

@@ -69,7 +69,7 @@ class Pushed(Distribution):
 class Flowed(Pushed):
     """A normalizing flow, `z = loc + scale f(u)`, u ~ N(0, I): `log q(z) = log N(u) - log |det f'(u)| - sum log scale`.
 
-    Rezende & Mohamed (2015), eq. 5. `loc` and `scale` come last, so that f works in standard units. The density of
+    Rezende & Mohamed (2015), section 3. `loc` and `scale` come last, so that f works in standard units. The density of
     the last draws, given as the very tensor that `rsample` returned, uses the noise they were made of: it is exact
     and costs nothing, its gradient is the one along the path. Any other value is inverted: exact too, one pass for
     couplings, a pass a feature for an autoregressive f, a search for the root of a scalar equation for a planar f.

@@ -66,7 +66,7 @@ class ContinuousBernoulli(Factorized):
 
 
 class DiscretisedLogistic(Factorized):
-    """Independent intensities in levels, each the logistic's mass in its bin: Salimans et al. (2017), eq. 2.
+    """Independent intensities in levels, each the logistic's mass in its bin: Salimans et al. (2017).
 
     With `levels` L, half a bin `d = 1 / (2 (L - 1))` and the logistic function S,
     `P(x) = S((x + d - loc) / scale) - S((x - d - loc) / scale)`; what lies below belongs to 0, what lies above to 1.

@@ -61,7 +61,7 @@ class UniformOnSphere(Distribution):
 
 
 class VonMisesFisher(Distribution):
-    """`q(z) = C_d(kappa) exp(kappa mu'z)` on the unit sphere: Davidson et al. (2018), eq. 1.
+    """`q(z) = C_d(kappa) exp(kappa mu'z)` on the unit sphere: Davidson et al. (2018).
 
     `mean` is mu, the mean direction: the mean on the sphere and the mode, a point that a decoder of directions knows.
     The mean in space, `E z = A_d(kappa) mu`, lies inside the ball: it is `mean_in_space`. `stddev` is the standard

@@ -43,7 +43,7 @@ class Counting:
     known: bool = True
 
     def bits(self, log_likelihood: float, event_shape: tuple[int, ...]) -> Bits:
-        """`-(log p(x) + sum log width) / (D log 2)`; Theis et al. (2016), eq. 3 to 5, for dequantised values.
+        """`-(log p(x) + sum log width) / (D log 2)`; Theis et al. (2016), for dequantised values.
 
         Args:
             log_likelihood: mean bound in nats an item, of the dequantised values where there is a bin width.

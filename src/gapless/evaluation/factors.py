@@ -31,7 +31,7 @@ class Disentanglement:
 
     Attributes:
         mig: mutual information gap, the mean over factors of `(I_1 - I_2) / H`: I_1 and I_2 are the highest mutual
-            information that a latent feature has with the factor, H is the factor's entropy. Chen et al. (2018), eq. 6.
+            information that a latent feature has with the factor, H is the factor's entropy. Chen et al. (2018).
         sap: separated attribute predictability, the mean over factors of the gap between the two latent features that
             predict it best. Kumar et al. (2018), section 3.
         disentanglement: whether each latent feature serves one factor: `1 - H_K(P_i)`, weighted by how much the feature
@@ -40,7 +40,7 @@ class Disentanglement:
         informativeness: accuracy with which the factors are predicted from the codes (R^2 for real numbers), held-out
             items, mean over factors.
         modularity: whether each latent feature has mutual information with one factor only. Ridgeway & Mozer (2018),
-            eq. 2, as the mean over all latent features; one without any counts as 0.
+            section 3, as the mean over all latent features; one without any counts as 0.
         mutual_information: nats, shape (latent, factors).
         importance: of the latent features for each factor, shape (latent, factors).
         names: of the factors.

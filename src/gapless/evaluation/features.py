@@ -67,7 +67,7 @@ def likeness(real: np.ndarray, generated: np.ndarray) -> Likeness:
 
 
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """`|m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^{1/2})`: Heusel et al. (2017), eq. 6; C the 1/(n - 1) covariances.
+    """`|m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^{1/2})`: Heusel et al. (2017); C the 1/(n - 1) covariances.
 
     With factors `C = F F^T`, the trace of the root is the sum of singular values of `F_a^T F_b`: no root of a matrix
     that rounding has made asymmetric or indefinite is taken, and no matrix is larger than the smaller of items and D.
@@ -85,7 +85,7 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def polynomial_mmd(a: np.ndarray, b: np.ndarray) -> float:
-    """Unbiased `E k(a, a') + E k(b, b') - 2 E k(a, b)`, `k(x, y) = (x.y / D + 1)^3`: Binkowski et al. (2018), sec. 3.
+    """Unbiased `E k(a, a') + E k(b, b') - 2 E k(a, b)`, `k(x, y) = (x.y / D + 1)^3`: Binkowski et al. (2018).
 
     Published values are means over random subsets; this is the same estimate of all pairs at once.
 
@@ -123,7 +123,7 @@ def manifold_overlap(real: np.ndarray, generated: np.ndarray, *, k: int) -> tupl
 
 
 def _overlap(real: np.ndarray, generated: np.ndarray) -> tuple[float, float]:
-    """Precision and recall of Kynkäänniemi et al. (2019), eq. 1 and 2, k = 3."""
+    """Precision and recall of Kynkäänniemi et al. (2019), k = 3."""
     shares = [
         float((manifold_overlap(held, asked, k=PRECISION_NEIGHBOURS)[0] > 0).mean())
         for held, asked in ((real, generated), (generated, real))
@@ -132,7 +132,7 @@ def _overlap(real: np.ndarray, generated: np.ndarray) -> tuple[float, float]:
 
 
 def _density_coverage(real: np.ndarray, generated: np.ndarray) -> tuple[float, float]:
-    """Density and coverage of Naeem et al. (2020), eq. 2 and 3, k = 5."""
+    """Density and coverage of Naeem et al. (2020), k = 5."""
     _, strict, held = manifold_overlap(real, generated, k=DENSITY_NEIGHBOURS)
     return float(strict.mean() / DENSITY_NEIGHBOURS), float(held.mean())
 

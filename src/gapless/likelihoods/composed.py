@@ -19,7 +19,7 @@ __all__ = ["Masked", "Mixed"]
 class Mixed(Likelihood):
     """A table whose columns each have their own likelihood: `log p(x|z) = sum_j log p_j(x_j|z)`.
 
-    Nazabal et al. (2020), eq. 4, without its own network for every column. Equal heads that keep nothing of their own
+    Nazabal et al. (2020), without its own network for every column. Equal heads that keep nothing of their own
     are evaluated together: a hundred columns of three kinds cost three densities.
 
     Args:
@@ -107,9 +107,9 @@ class Mixed(Likelihood):
 
 
 class Masked(Likelihood):
-    """Values that are not a number were not observed: `log p(x_obs|z)`, Mattei & Frellsen (2019), eq. 3.
+    """Values that are not a number were not observed: `log p(x_obs|z)`, Mattei & Frellsen (2019).
 
-    The encoder is shown the mean of the data in their place, ibid., section 3.3.
+    The encoder is shown the mean of the data in their place.
 
     Args:
         likelihood: of all features; any whose features are independent given z.

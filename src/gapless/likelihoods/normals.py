@@ -63,7 +63,7 @@ class NormalWithLearnedScale(Likelihood):
 
 
 class NormalWithOptimalScale(Likelihood):
-    """`p(x|z) = N(decoder(z), scale^2)` with the maximum-likelihood scale: sigma-VAE, Rybkin et al. (2021), section 4.
+    """`p(x|z) = N(decoder(z), scale^2)` with the maximum-likelihood scale: sigma-VAE, Rybkin et al. (2021).
 
     While training, `scale^2` is the batch's own mean squared error: the loss is stationary in the scale there, so the
     gradient is that of `D/2 log MSE`. A running average of it is the scale of the finished model, and evaluation uses

@@ -37,7 +37,7 @@ class ContinuousBernoulli(Likelihood):
 
 
 class DiscretisedLogistic(Likelihood):
-    """Intensities of some levels, from the centre and the scale of a logistic each: Salimans et al. (2017), eq. 2.
+    """Intensities of some levels, from the centre and the scale of a logistic each: Salimans et al. (2017).
 
     A probability, not a density: its logarithm is at most 0 and comparable between models.
 

@@ -27,8 +27,8 @@ class BayesianLinear(nn.Module):
 
     How a draw is made while weights are drawn, with gradients of the same mean and different variance:
     `reparameterized`: one `w = loc + scale * eps` for all rows, Blundell et al. (2015);
-    `local`: the outputs `N(x loc, x^2 scale^2)` of each row, Kingma, Salimans & Welling (2015), eq. 6;
-    `flipout`: one `eps` for all rows, with random signs of inputs and outputs of each, Wen et al. (2018), eq. 4.
+    `local`: the outputs `N(x loc, x^2 scale^2)` of each row, Kingma, Salimans & Welling (2015);
+    `flipout`: one `eps` for all rows, with random signs of inputs and outputs of each, Wen et al. (2018).
 
     Args:
         inputs: number of inputs.

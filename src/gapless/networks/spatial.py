@@ -1,7 +1,7 @@
 """Fully convolutional networks: a code is a small image, and every place of it looks at its part of the item alone.
 
 The code of an image (channels, height, width) under `levels` halvings is (features, height / 2^levels,
-width / 2^levels), flattened in this order. Residual blocks with group norm after Rombach et al. (2022), appendix E.
+width / 2^levels), flattened in this order. Residual blocks with group norm: Esser et al. (2021), Rombach et al. (2022).
 """
 
 import math

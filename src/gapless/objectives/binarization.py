@@ -14,7 +14,7 @@ __all__ = ["DynamicBinarization"]
 class DynamicBinarization(Objective):
     """The objective of `b ~ Bernoulli(x)`, drawn anew at every look: "dynamically binarised" images.
 
-    The protocol of Salakhutdinov & Murray (2008) and Burda et al. (2016), appendix D: grey values are probabilities,
+    The protocol of Salakhutdinov & Murray (2008) and Burda et al. (2016), section 5.1: grey values are probabilities,
     and a Bernoulli likelihood of bits is a density where that of grey values is none.
 
     Args:

@@ -50,7 +50,10 @@ def flow(
 
 
 def tempering(warmth: Tensor, steps: int) -> Float[Tensor, " ends"]:
-    """`sqrt(T_k)`, k = 0..steps, from `warmth` = sqrt(T_0) to 1, quadratic in k: Caterini et al. (2018), section 3."""
+    """`sqrt(T_k)`, k = 0..steps, from `warmth` = sqrt(T_0) to 1, quadratic in k: Caterini et al. (2018).
+
+    The authors' published code has T_k itself quadratic in k. The bound is one for any schedule that ends at 1.
+    """
     share = torch.arange(steps + 1, dtype=warmth.dtype, device=warmth.device) / max(steps, 1)
     return (1 - warmth) * share.square() + warmth
 

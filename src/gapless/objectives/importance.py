@@ -85,7 +85,7 @@ class _Importance(Objective):
 def _doubly(log_weights: Tensor, mixture: Mixture) -> Tensor:
     """What the gradient through z is multiplied by: normalised weights v once more, `sum_i s_i v_i^2 / sum_i s_i v_i`.
 
-    Tucker et al. (2019), eq. 8, for a mixture of bounds; shape (samples, batch).
+    Tucker et al. (2019), for a mixture of bounds; shape (samples, batch).
     """
     once, twice = torch.zeros_like(log_weights), torch.zeros_like(log_weights)
     for share, groups in mixture:
@@ -117,7 +117,7 @@ class IWAE(_Importance):
 
 
 class MIWAE(_Importance):
-    """`1/M sum_m log 1/K sum_k w[m, k]`: Rainforth et al. (2018), eq. 9; MIWAE(M, 1) is the ELBO of M draws.
+    """`1/M sum_m log 1/K sum_k w[m, k]`: Rainforth et al. (2018); MIWAE(M, 1) is the ELBO of M draws.
 
     Args:
         outer: M, groups an item, at least 1.
@@ -139,7 +139,7 @@ class MIWAE(_Importance):
 
 
 class CIWAE(_Importance):
-    """`share ELBO + (1 - share) IWAE_K`, both of the same draws: Rainforth et al. (2018), eq. 10.
+    """`share ELBO + (1 - share) IWAE_K`, both of the same draws: Rainforth et al. (2018).
 
     Args:
         samples: K, draws an item, at least 1.
@@ -163,7 +163,7 @@ class CIWAE(_Importance):
 
 
 class PIWAE(_Importance):
-    """The encoder climbs MIWAE(M, K), decoder and prior climb IWAE(M K): Rainforth et al. (2018), section 5.
+    """The encoder climbs MIWAE(M, K), decoder and prior climb IWAE(M K): Rainforth et al. (2018).
 
     Each by its own gradient: the encoder's bound is computed with decoder and prior frozen, the other with the draws
     held. The value reported is the tighter bound, IWAE(M K).

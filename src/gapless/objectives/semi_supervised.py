@@ -19,9 +19,9 @@ __all__ = ["SemiSupervised"]
 class SemiSupervised(Objective):
     """The bound on log p(x, y) where the class y is known, on log p(x) where it is not, and a classifier q(y|x).
 
-    M2 of Kingma et al. (2014): `-L(x, y) = E_q(z|x,y) log p(x|y, z) + log p(y) - KL(q(z|x, y) || p(z))`, eq. 6, with
-    p(y) uniform; `-U(x) = sum_y q(y|x) (-L(x, y) - log q(y|x))`, eq. 7, the sum over all classes; where the class is
-    known also `- alpha log q(y|x)`, eq. 9. The model is conditional, its context bound: a 1 at the class of an item,
+    M2 of Kingma et al. (2014): `-L(x, y) = E_q(z|x,y) log p(x|y, z) + log p(y) - KL(q(z|x, y) || p(z))`, with
+    p(y) uniform; `-U(x) = sum_y q(y|x) (-L(x, y) - log q(y|x))`, the sum over all classes; where the class is
+    known also `- alpha log q(y|x)`. The model is conditional, its context bound: a 1 at the class of an item,
     a row of zeros where it is unknown. Reported are `reconstruction` and `regularization`, the KL of (z, y) to the
     prior: minus their sum is the bound, on log p(x, y) where the class is known, else on log p(x).
 

@@ -15,7 +15,7 @@ class Bayesian(Objective):
     """`loss = E_q(w) [loss of the objective] + KL(q(w) || p(w)) / items`, one draw of the weights w a batch.
 
     The negative bound on the evidence of all data under weights w and codes z, per item: Kingma & Welling (2014),
-    appendix F; Blundell et al. (2015), eq. 2. The KL of the weights is counted once for all the data, so each item
+    appendix F; Blundell et al. (2015). The KL of the weights is counted once for all the data, so each item
     bears its share, whatever the size of a batch.
 
     Args:

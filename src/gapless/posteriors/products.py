@@ -14,7 +14,7 @@ __all__ = ["Product"]
 
 
 class Product(Posterior):
-    """`q(z|x) = q_1(z_1|x) q_2(z_2|x) ...`: the code is the codes of the parts, side by side. Dupont (2018), eq. 5.
+    """`q(z|x) = q_1(z_1|x) q_2(z_2|x) ...`: the code is the codes of the parts, side by side. Dupont (2018).
 
     Args:
         parts: posteriors, in the order of the features; at least one.

@@ -67,8 +67,8 @@ class VectorQuantized(Coded):
 class ResidualQuantized(Coded):
     """Sums of codes, each the nearest to what those before it left over: Zeghidour et al. (2021); Lee et al. (2022).
 
-    `r_0 = z_e; k_l = argmin_j |r_l - e_lj|; r_(l+1) = r_l - e_(l, k_l); z = sum_l e_(l, k_l)`, Lee et al. (2022), eqs.
-    2-4, with a codebook for each level.
+    `r_0 = z_e; k_l = argmin_j |r_l - e_lj|; r_(l+1) = r_l - e_(l, k_l); z = sum_l e_(l, k_l)`, Lee et al. (2022), with
+    a codebook for each level.
 
     Args:
         codes: vectors in each codebook, at least 2.
@@ -128,7 +128,7 @@ class ResidualQuantized(Coded):
 class FSQ(Coded):
     """Finite scalar quantization: each feature is bounded and rounded to one of L levels, no codebook is learned.
 
-    Mentzer et al. (2024), section 3.1 and appendix A.1: `round(f(z))` with `f(z) = L'/2 tanh(z + s) - o`, o = 1/2 for
+    Mentzer et al. (2024), section 3.1 and their code: `round(f(z))` with `f(z) = L'/2 tanh(z + s) - o`, o = 1/2 for
     even L, else 0; here L' = (L - 1)(1 + 0.001), so that all L levels can be reached, and s = artanh(2 o / L'), so
     that f(0) = 0. Codes are divided by floor(L / 2) and lie in [-1, 1]. The gradient passes straight through the
     rounding.

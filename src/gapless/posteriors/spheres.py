@@ -13,7 +13,7 @@ __all__ = ["VonMisesFisher"]
 
 
 class VonMisesFisher(Posterior):
-    """`q(z|x) = vMF(mu, kappa)` on the unit sphere of d = latent dimensions: Davidson et al. (2018), section 3.1.
+    """`q(z|x) = vMF(mu, kappa)` on the unit sphere of d = latent dimensions: Davidson et al. (2018).
 
     The embedding is the direction mu, a point of the sphere, which the decoder knows; the mean in space lies inside
     the ball, where no draw ever is. The concentration is `kappa = d exp(bound * tanh(raw / bound))`: it starts near d,

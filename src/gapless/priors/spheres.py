@@ -14,7 +14,7 @@ __all__ = ["UniformOnSphere"]
 
 
 class UniformOnSphere(Prior):
-    """`p(z)` uniform on the unit sphere of d = latent dimensions: Davidson et al. (2018), section 3.1.
+    """`p(z)` uniform on the unit sphere of d = latent dimensions: Davidson et al. (2018).
 
     Args:
         latent: number of latent features, at least 2.

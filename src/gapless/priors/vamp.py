@@ -14,7 +14,7 @@ __all__ = ["VampPrior"]
 
 
 class VampPrior(Prior):
-    """`p(z) = 1/K sum_k q(z | u_k)` with pseudo-inputs u_k that are trained: Tomczak & Welling (2018), eq. 10.
+    """`p(z) = 1/K sum_k q(z | u_k)` with pseudo-inputs u_k that are trained: Tomczak & Welling (2018).
 
     The pseudo-inputs start at training items and are clamped to the range of the items seen then, as the paper's are
     to [0, 1]: one range for a whole channel of images, one for each column of a table. The posteriors are the

@@ -1,7 +1,8 @@
 """Models with a critic, which learns beside them by a loss of its own.
 
 The critic's charges are in nats, at most a few; the reconstruction is summed over features. The papers' weights are
-kept: 1 for the adversarial autoencoder, and Larsen's sum of KL, likeness of the critic's features and verdict. The
+kept: 1 for the adversarial autoencoder (its critic of two layers of 1,000 units, too), and Larsen's sum of KL, likeness
+of the critic's features and verdict; his gamma, `similarity`, is for him to weigh the decoder's likeness alone. The
 likelihood stays beside it with the weight `pixels`; Larsen leaves it out, which is `pixels=0`. With small features the
 likeness alone is no match for the KL then: give it a larger `similarity`.
 """

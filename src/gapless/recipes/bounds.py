@@ -1,4 +1,9 @@
-"""Bounds by importance weights, and estimators of their gradient."""
+"""Bounds by importance weights, and estimators of their gradient.
+
+Rainforth et al. have 64 draws an item, 8 groups of 8; here are 16, 4 of 4, for the time they take. The authors' code of
+the Hamiltonian VAE starts at step sizes of 0.2 and a temperature of 1.5; here steps are smaller, for a leap is unstable
+from twice the scale of a narrow posterior on. All of them are learned.
+"""
 
 from gapless.objectives import CIWAE, IWAE, MIWAE, PIWAE, HamiltonianELBO
 from gapless.recipes.recipe import Recipe

@@ -1,4 +1,9 @@
-"""Codes of which there are finitely many: categorical variables and codebooks."""
+"""Codes of which there are finitely many: categorical variables and codebooks.
+
+512 codes and the commitment of 0.25 are van den Oord's; capacities, beta and temperature of the joint VAE are those of
+Dupont's code for MNIST, which lets them rise over 25,000 steps. The temperature is fixed, 2/3 as in Maddison et al.;
+Jang et al. lower it while training.
+"""
 
 import math
 

@@ -1,8 +1,10 @@
 """Regularized autoencoders and equivariant codes.
 
 The RAE's weights are those of the authors' configuration for MNIST (1e-4 for the mean of z^2 over 16 features, 1e-7 and
-0.5e-7, beside the mean error of 1,024 pixels), as sums beside `|x - D(z)|^2`. Under `Normal(scale)` the effective
-weights are `2 scale^2` times those given.
+0.5e-7, beside the mean error of 1,024 pixels), as sums beside `|x - D(z)|^2`: `1e-4 * 1,024 / 16` for |z|^2, twice that
+for its half, `1e-7 * 1,024` and `0.5e-7 * 1,024`. For the Jacobian the number alone is theirs: in its place their code
+has the gradient of `|D(z)|^2`, averaged over the 16 features. Under `Normal(scale)` the effective weights are
+`2 scale^2` times those given.
 """
 
 from gapless import posteriors

@@ -63,7 +63,8 @@ def _patches(event: tuple[int, ...], levels: int) -> networks.SpatialEncoder:
 
 RECIPES: dict[str, Recipe] = {
     # Rombach et al. weigh the KL, summed over the features, by 1e-6 against a reconstruction summed over the pixels:
-    # both are sums here, too, so that 1e-6 is the effective beta, of a Laplace likelihood of scale 1 there.
+    # both are sums here, too, so that 1e-6 is the effective beta, of a Laplace likelihood of scale 1 there, for values
+    # in [-1, 1], beside their perceptual loss.
     "kl-tokenizer": Recipe(
         "first stage of latent diffusion: fully convolutional, codes are small images, the KL weighs next to nothing",
         "Rombach et al. (2022)",

@@ -19,7 +19,7 @@ class Commitment(Regularizer):
 
     van den Oord et al. (2017), eq. 3, its second and third terms: squared lengths summed over the features of an item
     and averaged over the items of the batch, as the nats beside them are, so that neither term grows with the batch.
-    Of a residual quantizer each stage counts: Lee et al. (2022), eq. 7, with the codebooks learning by their own term.
+    Of a residual quantizer each stage counts: Lee et al. (2022), with the codebooks learning by their own term.
 
     Args:
         weight: what the value is multiplied by in the loss.

@@ -22,7 +22,7 @@ __all__ = ["DensityRatio", "ImageCritic", "PatchCritic", "PriorCritic"]
 
 
 class DensityRatio(Regularizer):
-    """Total correlation by a critic, `E_q(z) [log D(z) - log(1 - D(z))]`: FactorVAE, Kim & Mnih (2018), eq. 3.
+    """Total correlation by a critic, `E_q(z) [log D(z) - log(1 - D(z))]`: FactorVAE, Kim & Mnih (2018), eq. 2.
 
     The critic tells codes of q(z) from codes whose features were shuffled over the batch, each by itself: draws of
     prod_j q(z_j). Its best logit is `log q(z) - sum_j log q(z_j)`. As usual the shuffled codes are of the same batch;
@@ -88,8 +88,8 @@ class ImageCritic(Regularizer):
 
     It tells items from reconstructions and from decodes of z ~ p(z). The decoder is charged for both, at codes held
     fixed: the encoder never sees the critic's verdict. Encoder and decoder are charged with `similarity / 2
-    |h(x) - h(D(z))|^2`, h the critic's features: their log-likelihood under N(h(D(z)), I), Larsen's eq. 7, but for a
-    constant.
+    |h(x) - h(D(z))|^2`, h the critic's features: their log-likelihood under N(h(D(z)), I) but for a constant. Larsen's
+    gamma weighs it in the decoder alone; here one loss has it in both, so that there is a loss that is minimised.
 
     Args:
         features: network (*event) -> hidden features h.
@@ -132,9 +132,9 @@ class ImageCritic(Regularizer):
 class PatchCritic(Regularizer):
     """`-E f(D(z))`, f the mean verdict over an image's patches: the critic of image tokenizers, Esser et al. (2021).
 
-    It learns by the hinge loss, `1/2 E relu(1 - f(x)) + 1/2 E relu(1 + f(D(z)))`, patch by patch; encoder and decoder
-    are charged for their reconstructions. The weight is fixed; the paper adapts it
-    to the gradients in the decoder's last layer, and then no loss is what is minimised.
+    It learns by the hinge loss of their code, `1/2 E relu(1 - f(x)) + 1/2 E relu(1 + f(D(z)))`, patch by patch; encoder
+    and decoder are charged for their reconstructions. The weight is fixed, 0.5 as in Rombach et al. (2022); both adapt
+    it to the gradients in the decoder's last layer, and then no loss is what is minimised.
 
     Args:
         critic: network (*event) -> a logit for each patch, any shape.

@@ -33,7 +33,7 @@ class CodeNorm(Regularizer):
 class CodeSparsity(Regularizer):
     """`|z|_1`, mean over the batch: -log p(z) under independent Laplaces but for a constant; few features are used.
 
-    The penalty of sparse coding, Olshausen & Field (1996), eq. 4 with S(x) = |x|, on the draws of the codes.
+    The penalty of sparse coding, Olshausen & Field (1996), with S(x) = |x|, on the draws of the codes.
 
     Args:
         weight: in the loss, at least 0.
@@ -74,8 +74,10 @@ class DecoderWeights(Regularizer):
 class DecoderJacobian(Regularizer):
     """`|dD(z)/dz|^2`, squared Frobenius norm at the codes, mean over the batch: Ghosh et al. (2020), section 3.1.
 
-    D(z) is the mean of p(x|z) in model units. Hutchinson's estimate, unbiased: `|J|_F^2 = E |J^T v|^2` for random signs
-    v of the shape of an item, one backward pass a probe.
+    D(z) is the mean of p(x|z) in model units. The authors' published code penalises the gradient of `|D(z)|^2` instead,
+    which grows with the brightness of an image.
+    Hutchinson's estimate, unbiased: `|J|_F^2 = E |J^T v|^2` for random signs v of the shape of an item, one backward
+    pass a probe.
 
     Args:
         weight: in the loss, at least 0.

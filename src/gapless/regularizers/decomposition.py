@@ -1,6 +1,6 @@
 """The three parts of the aggregate KL, estimated from a batch: a training signal, never a value to report.
 
-`E_x KL(q(z|x) || p(z)) = I(x; z) + KL(q(z) || prod_j q(z_j)) + sum_j KL(q(z_j) || p(z_j))`, Chen et al. (2018), eq. 2,
+`E_x KL(q(z|x) || p(z)) = I(x; z) + KL(q(z) || prod_j q(z_j)) + sum_j KL(q(z_j) || p(z_j))`, Chen et al. (2018),
 with the aggregate `q(z) = 1/N sum_n q(z|x_n)` of all N items. Even right estimates from a batch are far off as values;
 `audit.surgery` measures the parts on all the data.
 """
@@ -39,7 +39,7 @@ class Parts(NamedTuple):
 class Decomposition(Regularizer):
     """`mutual_information I(x; z) + total_correlation TC + dimension sum_j KL(q(z_j) || p(z_j))`: beta-TC-VAE.
 
-    Chen et al. (2018), eq. 4, estimated from a batch by eq. 5 ("weighted") or appendix C.2 ("stratified"). In
+    Chen et al. (2018), estimated by their minibatch-weighted ("weighted") or -stratified ("stratified") sampling. In
     expectation over batches the stratified estimate of the density q(z) is exact, and where the batch is all the data
     it is q(z) itself; the weighted one is log N too low there. Beside a KL of weight 1 each weight here is the excess
     over 1. The values of a batch are a training signal only: for a number to report use `audit.surgery`.
@@ -93,7 +93,7 @@ class Decomposition(Regularizer):
 def _stratified(batch: int, items: int) -> Float[Tensor, "batch batch"]:
     """Log weights of q(z_i|x_j) in q(z_i): 1/N for the item's own posterior, the rest shared by the others.
 
-    Chen et al. (2018), appendix C.2, give one of the others another weight than the rest; this is the mean of their
+    Chen et al. (2018) give one of the others another weight than the rest; this is the mean of their
     weights over the orders of the batch, which has the same expectation, no greater variance, and no first item.
     """
     if batch == 1:
@@ -103,7 +103,7 @@ def _stratified(batch: int, items: int) -> Float[Tensor, "batch batch"]:
 
 
 def _weighted(batch: int, items: int) -> Float[Tensor, "batch batch"]:
-    """Log weights of q(z_i|x_j) in q(z_i), all 1 / (N M): Chen et al. (2018), eq. 5."""
+    """Log weights of q(z_i|x_j) in q(z_i), all 1 / (N M): Chen et al. (2018)."""
     return torch.full((batch, batch), -math.log(items * batch), dtype=torch.float64)
 
 

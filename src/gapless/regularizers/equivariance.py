@@ -17,7 +17,8 @@ __all__ = ["Equivariance"]
 class Equivariance(Regularizer):
     """`-E_q log p(T x | T z)`: a code, turned as a grid, must decode to the turned image: EQ-VAE.
 
-    Kouzelis et al. (2025), the reconstruction term of their loss.
+    Kouzelis et al. (2025), the reconstruction term of their eq. 5, beside the plain one; there each of the two is taken
+    for half of the batches. Weight 1 gives them equal shares, too, and twice the size: the KL weighs half as much.
     Each batch one T at random: a turn by 90, 180 or 270 degrees, by 180 alone where grid or image is not square. The
     paper's other transformations change the size of the grid, which needs a decoder for grids of any size.
 

@@ -24,7 +24,8 @@ class MMD(Regularizer):
 
     `1/(n(n-1)) sum_{i != j} [k(z_i, z_j) + k(y_i, y_j)] - 2/n^2 sum_{ij} k(z_i, y_j)`, z of q and y of p. The kernel is
     a sum over scales s with `C = 2 d s`, 2 d being the mean squared distance of two draws of N(0, I):
-    "inverse-multiquadric" `C / (C + r^2)`, or "gaussian" `exp(-r^2 / C)`. No unit; 0 in the mean where q(z) is p(z),
+    "inverse-multiquadric" `C / (C + r^2)`, or "gaussian" `exp(-r^2 / C)`; the paper has s = 1, its published code the
+    sum over the scales that are the default. No unit; 0 in the mean where q(z) is p(z),
     so that single values fall below 0 there.
 
     Args:
