@@ -14,7 +14,7 @@ __all__ = ["GECO"]
 
 
 class GECO(Objective):
-    """`loss = KL(q(z|x) || p(z)) + multiplier * (E_q[-log p(x|z)] - target)`: Rezende & Viola (2018), algorithm 1.
+    """`loss = KL(q(z|x) || p(z)) + multiplier * (E_q[-log p(x|z)] - target)`: Rezende & Viola (2018).
 
     The smallest KL whose reconstruction meets a target. After each training batch the multiplier grows by the factor
     `exp(rate * c)`, c the running mean of the reconstruction's excess over the target; it changes by 1 % a step at

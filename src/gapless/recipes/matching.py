@@ -6,8 +6,8 @@ The papers weigh against a squared error, `|x - D(z)|^2`; the weights here stand
 What the authors ran weighs more: the code of the WAE has 10 beside `0.05 |x - D(z)|^2`, which is 200 beside the squared
 error; that of the SWAE has 10 beside errors averaged over the 784 pixels of MNIST, which is 7,840 beside their sum. The
 defaults are 10 beside nats all the same, as the WAE's paper has it; raise them where draws of the prior decode badly.
-The MMD of the WAE is that of its code. Zhao et al. have alpha = 0 and lambda = 1,000 for MNIST; the Gaussian kernel of
-their code, `exp(-r^2 / d^2)`, is all but flat for many latent features: here it is `exp(-r^2 / (2 d))`, the same for 2.
+The MMD of the WAE is that of its code. Zhao et al. have lambda = 1,000 for MNIST; the Gaussian kernel that goes with it
+in public, `exp(-r^2 / d^2)`, is all but flat for many latent features: here it is `exp(-r^2 / (2 d))`, the same for 2.
 """
 
 from gapless import posteriors

@@ -84,7 +84,7 @@ class PriorCritic(Regularizer):
 
 
 class ImageCritic(Regularizer):
-    """A critic of whole items that also measures their likeness: VAE-GAN, Larsen et al. (2016), algorithm 1.
+    """A critic of whole items that also measures their likeness: VAE-GAN, Larsen et al. (2016).
 
     It tells items from reconstructions and from decodes of z ~ p(z). The decoder is charged for both, at codes held
     fixed: the encoder never sees the critic's verdict. Encoder and decoder are charged with `similarity / 2

@@ -13,7 +13,7 @@ __all__ = ["CodeNorm", "CodeSparsity", "DecoderJacobian", "DecoderWeights"]
 
 
 class CodeNorm(Regularizer):
-    """`1/2 |z|^2`, mean over the batch: -log p(z) under N(0, I) but for a constant. Ghosh et al. (2020), section 3.
+    """`1/2 |z|^2`, mean over the batch: -log p(z) under N(0, I) but for a constant. Ghosh et al. (2020), eq. 11.
 
     Args:
         weight: in the loss, at least 0.

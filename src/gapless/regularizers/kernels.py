@@ -90,7 +90,7 @@ def _mean_of_pairs(similarity: Float[Tensor, "sets n n"]) -> Float[Tensor, " set
 
 
 class SlicedWasserstein(Regularizer):
-    """Squared sliced Wasserstein distance of q(z) and p(z): SWAE, Kolouri et al. (2018), algorithm 1.
+    """Squared sliced Wasserstein distance of q(z) and p(z): SWAE, Kolouri et al. (2018).
 
     `1/(L n) sum_l sum_i (theta_l . z_(i) - theta_l . y_(i))^2`, each projection sorted; theta_l uniform on the sphere.
 
