@@ -62,14 +62,14 @@ def run(python: Path | str, script: str, work: str, **options: str) -> dict:
     return {**result, "wall": time.time() - started, "cpu": cpu, "mb": usage.ru_maxrss / 1024}
 
 
-def rounds(names: list[str], work: str, count: int, **options: str) -> list[dict[str, dict]]:
-    """`count` rounds of all, each in the reverse order of the one before."""
+def rounds(names: list[str], work: str, count: int, *, first: int = 0, **options: str) -> list[dict[str, dict]]:
+    """`count` rounds of all from number `first` on, its seed, each in the reverse order of the one before."""
     done = []
-    for number in range(count):
+    for number in range(first, first + count):
         results = {}
         for name in names if number % 2 == 0 else names[::-1]:
             python, script = commands()[name]
-            results[name] = run(python, script, work, **options)
+            results[name] = run(python, script, work, seed=str(number), **options)
             print(f"  {work} round {number + 1} {name}: {results[name]}", file=sys.stderr, flush=True)
         done.append(results)
     return done
@@ -106,7 +106,7 @@ def table(work: str, done: list[dict[str, dict]], limits: list[dict]) -> list[st
             f"{ratio(done, name, 'cpu_rate', higher_is_better=True):.2f} | {middle['mb']:.0f} | "
             f"{ratio(done, name, 'mb'):.2f} | {middle['loss']:.2f} |"
         )
-    losses = [statistics.median(one[name]["loss"] for one in done) for name in done[0]]
+    losses = [statistics.median(one[name]["loss"] for one in done) for name in done[0] if name != ALL]
     lines += [
         "",
         "Columns x: how many times ours is better.",
@@ -163,10 +163,9 @@ def main() -> None:
         if work in chosen.only:
             names = ["gapless", ALL, *(name for name in chosen.peers if work in PEERS[name][3])]
             limits, done = [], []
-            for _ in range(chosen.rounds):
+            for number in range(chosen.rounds):
                 limits.append(run(commands()["plain torch"][0], "limit.py", work))
-                done += rounds(names, work, 1, epochs=chosen.epochs, data=data, **limited)
-                names = [names[0], *names[:0:-1]]
+                done += rounds(names, work, 1, first=number, epochs=chosen.epochs, data=data, **limited)
             lines += table(work, done, limits)
     if "busy" in chosen.only:
         lines += busy(chosen.seconds, chosen.rounds, data)

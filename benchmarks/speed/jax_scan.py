@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import work
-from work import BATCH, EPOCHS, LATENT, RATE
+from work import BATCH, EPOCHS, LATENT, RATE, SEED
 
 latent = LATENT["W1"]
 SIZES = {"encoder": (784, 400), "head": (400, 2 * latent), "decoder": (latent, 400), "out": (400, 784)}
@@ -48,13 +48,15 @@ data = jnp.asarray(work.images().reshape(-1, 784))
 steps = len(data) // BATCH  # a scan needs equal batches: the last 96 images of an epoch are left out
 clock = work.Clock(steps)
 epoch = jax.jit(lambda carry, batches: jax.lax.scan(step, carry, batches))
-parameters = fresh(jax.random.key(0))
+parameters = fresh(jax.random.key(SEED))
 zeros = jax.tree.map(jnp.zeros_like, parameters)
 carry, losses = (parameters, zeros, zeros, jnp.zeros(())), None
 for number in range(EPOCHS):
-    order = np.random.default_rng(number).permutation(len(data))[: steps * BATCH].reshape(steps, BATCH)
+    order = np.random.default_rng([SEED, number]).permutation(len(data))[: steps * BATCH].reshape(steps, BATCH)
     begun, spent = work.time.time(), work.time.process_time()
-    carry, losses = epoch(carry, (jnp.asarray(order), jax.random.split(jax.random.key(100 + number), steps)))
+    carry, losses = epoch(
+        carry, (jnp.asarray(order), jax.random.split(jax.random.key(100 * (SEED + 1) + number), steps))
+    )
     losses = np.asarray(losses)
     # Single steps of a scan cannot be seen: an epoch counts from its call, and the first step is its end.
     first = number * steps + 1

@@ -8,16 +8,16 @@ os.environ["KERAS_BACKEND"] = "jax"
 import keras
 import work
 from keras import layers, ops
-from work import BATCH, EPOCHS, LATENT, RATE, WORK
+from work import BATCH, EPOCHS, LATENT, RATE, SEED, WORK
 
 latent = LATENT[WORK]
-keras.utils.set_random_seed(0)
+keras.utils.set_random_seed(SEED)
 
 
 class Sampling(layers.Layer):
     def __init__(self):
         super().__init__()
-        self.seeds = keras.random.SeedGenerator(1)
+        self.seeds = keras.random.SeedGenerator(SEED + 1)
 
     def call(self, inputs):
         loc, log_variance = inputs

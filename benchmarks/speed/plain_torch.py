@@ -7,7 +7,7 @@ import work
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
-from work import BATCH, EPOCHS, LATENT, RATE, WORK
+from work import BATCH, EPOCHS, LATENT, RATE, SEED, WORK
 
 latent = LATENT[WORK]
 
@@ -43,7 +43,7 @@ def loss_of(reconstructed, x, loc, log_variance):
     return cross_entropy - 0.5 * torch.sum(1 + log_variance - loc.pow(2) - log_variance.exp())
 
 
-torch.manual_seed(0)
+torch.manual_seed(SEED)
 x = torch.from_numpy(work.images()).float().div(255)[:, None]
 loader = DataLoader(TensorDataset(x), batch_size=BATCH, shuffle=True)
 model = VAE()

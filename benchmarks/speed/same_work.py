@@ -4,7 +4,7 @@ losses can be compared: no offset at the data's mean, the decoder's last layer a
 import math
 
 import work
-from work import BATCH, EPOCHS, LATENT, RATE, WORK
+from work import BATCH, EPOCHS, LATENT, RATE, SEED, WORK
 
 import gapless
 
@@ -22,7 +22,7 @@ class Tell(gapless.training.Callback):
 
 settings = gapless.Settings(
     latent=LATENT[WORK], epochs=EPOCHS, batch_size=BATCH, learning_rate=RATE, schedule="constant",
-    network={"W1": "mlp", "W2": "convolutional"}[WORK], hidden=(400,), channels=(32, 64),
+    network={"W1": "mlp", "W2": "convolutional"}[WORK], hidden=(400,), channels=(32, 64), seed=SEED,
 )  # fmt: skip
 try:
     run = gapless.train(data, settings=settings, callbacks=[Tell()])

@@ -14,6 +14,7 @@ BATCH, RATE = 128, 1e-3
 WORK = os.environ.get("BENCH_WORK", "W1")
 EPOCHS = int(os.environ.get("BENCH_EPOCHS", "2"))
 SECONDS = float(os.environ.get("BENCH_SECONDS", "inf"))  # stop this long after the first step
+SEED = int(os.environ.get("BENCH_SEED", "0"))
 STARTED = float(os.environ.get("BENCH_STARTED", time.time()))  # when the driver started this process
 DATA = Path(os.environ.get("BENCH_DATA", "../shared/data/mnist"))
 
