@@ -40,7 +40,7 @@ def impute(run: Run, values: np.ndarray, *, samples: int = 1000, seed: int = 0) 
     """Items with the expected values in the place of those that are missing (not a number).
 
     `E[x_mis | x_obs] ~ sum_l w_l E[x_mis | z_l]`, `w_l ~ p(x_obs|z_l) p(z_l) / q(z_l|x_obs)`, by self-normalised
-    importance sampling: Mattei & Frellsen (2019), eq. 12. Any run can: of one that was trained on whole items the
+    importance sampling: Mattei & Frellsen (2019). Any run can: of one that was trained on whole items the
     encoder is shown the mean for what is missing, and the weights make up for it.
 
     Args:

@@ -1,7 +1,7 @@
 """ELBO surgery: what the mean KL to the prior is made of, in nats, as brackets that no sampling can turn into points.
 
 `E KL(q(z|x) || p) = I(x; z) + KL(q(z) || p)` and `KL(q(z) || p) = TC + sum_j KL(q(z_j) || p(z_j))` for a factorized p
-(Hoffman & Johnson 2016, "ELBO surgery"; Chen, Li, Grosse & Duvenaud 2018, eq. 2).
+(Hoffman & Johnson 2016, "ELBO surgery"; Chen, Li, Grosse & Duvenaud 2018).
 """
 
 from collections.abc import Callable
