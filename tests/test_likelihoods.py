@@ -12,6 +12,7 @@ from gapless import distributions, likelihoods, recipes, study
 from gapless.errors import UsageError
 from gapless.randomness import generator
 from gapless.settings import Settings
+from gapless.study.training import Work
 from gapless.training.course import Course
 from gapless.training.execution import arranged
 
@@ -288,10 +289,10 @@ def test_heads_are_made_for_the_data():
     assert built("NegativeBinomial").log_inverse_dispersion.shape == (4,)
     assert built("ZeroInflatedNegativeBinomial").log_inverse_dispersion.shape == (4,)
     data = gapless.read("digits", likelihood="DiscretisedLogistic")
-    model, _ = study._Work(data, "vae", SMALL, (), False)._built()
+    model, _ = Work(data, "vae", SMALL, (), False)._built()
     assert model.likelihood.levels == 17
     data = gapless.read(COUNTS, likelihood="Categorical", scaling="none")
-    model, _ = study._Work(data, "vae", SMALL, (), False)._built()
+    model, _ = Work(data, "vae", SMALL, (), False)._built()
     assert model.likelihood.classes == COUNTS.max() + 1
 
 

@@ -311,13 +311,13 @@ MISTAKES = {
         PARTS,
     ),
     "16: values above the support accepted in silence": (
-        "study.py",
+        "study/support.py",
         "outside = (smallest < low - 1e-6) | (largest > high + 1e-6)",
         "outside = smallest < low - 1e-6",
         HEADS,
     ),
     "16: fractions accepted as counts": (
-        "study.py",
+        "study/support.py",
         "        if whole.any():\n            _refuse_fractions(data, items, name, head, whole, fix)",
         "",
         HEADS,
