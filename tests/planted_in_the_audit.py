@@ -17,26 +17,30 @@ MEASURE = {
     "replicates that are not cut": ("again = float(np.clip(raw, 0, 1)), np.clip(replicates, 0, 1)",
                                     "again = float(np.clip(raw, 0, 1)), replicates", BASE + "test_a_share"),
 }  # fmt: skip
-LAW = {
+NORMAL = {
     "half the angle": ("np.cos(TWO_PI * lag / points)", "np.cos(np.pi * lag / points)", EVERY + "test_the_correlation"),
-    "the correlation of mixup": ("(1 - 4 * way / 3)", "(1 - 2 * way / 3)", EVERY + "test_the_correlation"),
-    "the correlation of codes redrawn": ("(1 - 1 / self.dimension) ** lag", "1 - lag / self.dimension",
-                                         EVERY + "test_the_correlation"),
-    "mixup as wide as the codes": (" * np.sqrt(2 / 3)", "", EVERY + "test_whitened_draws"),
     "moments with a variance for a scale": ("np.sqrt(np.square(scale).mean(0))", "np.square(scale).mean(0)",
                                             LAWS + "test_moments_is"),
     "few codes that are not shrunk": ("if 1 < n < 10 * d:", "if n < 0:", LAWS + "test_few_codes"),
     "axes without a sign": ("np.where(signs < 0, -1, 1)", "1", LAWS + "test_the_same_noise"),
     "axes of the covariance alone": ("(white * np.square(white).sum(1, keepdims=True)).T", "white.T",
                                      LAWS + "test_the_same_noise"),
+    "narrow directions taken for none": ("initial=0), 0) * 1e-6", "initial=0), 0) * 1e-2",
+                                         LAWS + "test_moments_follow"),
+}  # fmt: skip
+DECLARED = {
+    "the correlation of codes redrawn": ("(1 - 1 / self.dimension) ** lag", "1 - lag / self.dimension",
+                                         EVERY + "test_the_correlation"),
     "half the angle of two codes": ("angle = 2 * np.arctan2", "angle = np.arctan2", LAWS + "test_sphere_interpolation"),
+}  # fmt: skip
+FITTED = {
+    "the correlation of mixup": ("(1 - 4 * way / 3)", "(1 - 2 * way / 3)", EVERY + "test_the_correlation"),
+    "mixup as wide as the codes": (" * np.sqrt(2 / 3)", "", EVERY + "test_whitened_draws"),
     "components by the square of their weight": ("np.sqrt(w) * part.factor.T", "w * part.factor.T",
                                                  EVERY + "test_whitened_draws"),
     "components in equal number": ("rng.multinomial(n, self.weights)",
                                    "rng.multinomial(n, np.ones(len(self.weights)) / len(self.weights))",
                                    LAWS + "test_mixture_draws"),
-    "narrow directions taken for none": ("initial=0), 0) * 1e-6", "initial=0), 0) * 1e-2",
-                                         LAWS + "test_moments_follow"),
 }  # fmt: skip
 CIRCLES = {
     "circles that are none": ("return np.cos(t) * a + np.sin(t) * b", "return np.cos(t) * a + np.sin(2 * t) * b",
@@ -200,8 +204,8 @@ SCORECARD = {
 MISTAKES = {
     name: (f"audit/{file}.py", *mistake)
     for file, planted in {
-        "measure": MEASURE, "laws": LAW, "circles": CIRCLES, "continuity": CONTINUITY, "completeness": COMPLETENESS,
-        "coverage": COVERAGE,
+        "measure": MEASURE, "laws/normal": NORMAL, "laws/declared": DECLARED, "laws/fitted": FITTED, "circles": CIRCLES,
+        "continuity": CONTINUITY, "completeness": COMPLETENESS, "coverage": COVERAGE,
         "informativeness": INFORMATIVENESS, "surgery": SURGERY, "diagnostics": DIAGNOSTICS, "neighbours": NEIGHBOURS,
         "paired": PAIRED, "verdict": VERDICT, "anchors": ANCHORS, "card": SCORECARD,
     }.items()

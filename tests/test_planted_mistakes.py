@@ -143,9 +143,9 @@ MISTAKES = {
         TRICK,
     ),
     "draws from the global generator": (
-        "distributions/factorized.py",
-        "return draw(shape, generator=generator, ",
-        "return draw(shape, ",
+        "randomness.py",
+        "return draw(tuple(shape), generator=generator, ",
+        "return draw(tuple(shape), ",
         TRICK,
     ),
     "the reconstruction averaged over features": (
@@ -493,8 +493,9 @@ MISTAKES = {
     ),
     "an embedding inside the ball": (
         "distributions/spheres.py",
-        "    def mean(self) -> Tensor:\n        return self.direction",
-        "    def mean(self) -> Tensor:\n        return self.mean_in_space",
+        "    @property\n    def mean_in_space(self) -> Tensor:",
+        "    @property\n    def mean(self) -> Tensor:\n        return self.mean_in_space\n\n"
+        "    @property\n    def mean_in_space(self) -> Tensor:",
         SPHERES,
     ),
     "a relaxed density without its constant": (
@@ -644,8 +645,9 @@ def test_every_mistake_has_its_place():
 
 def test_a_mistake_is_planted_in_every_module_of_the_audit():
     files = {file for file, *_ in planted_in_the_audit.MISTAKES.values()}
-    parts = {path.name for path in (ROOT / "src" / "gapless" / "audit").glob("*.py")} - {"__init__.py", "subject.py"}
-    assert files == {f"audit/{name}" for name in parts}
+    folder = ROOT / "src" / "gapless"
+    parts = {path for path in (folder / "audit").rglob("*.py") if path.name not in ("__init__.py", "subject.py")}
+    assert files == {path.relative_to(folder).as_posix() for path in parts}
     assert len(planted_in_the_audit.MISTAKES) >= 40
 
 

@@ -40,4 +40,4 @@ def noise(
     A CPU generator serves every device, so that the same seed gives the same noise everywhere.
     """
     device = generator.device if generator is not None else like.device
-    return draw(tuple(shape), generator=generator, device=device, dtype=like.dtype).to(like.device)
+    return draw(tuple(shape), generator=generator, device=device, dtype=like.dtype).to(like.device, non_blocking=True)

@@ -41,9 +41,7 @@ class Bernoulli(Factorized):
     def variance(self) -> Tensor:
         return self.mean * (1 - self.mean)
 
-    def sample(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
-    ) -> Tensor:
+    def sample(self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None) -> Tensor:
         """Bits as 0.0 and 1.0, shape (*sample_shape, *batch, *event)."""
         with torch.no_grad():
             uniform = self._noise(sample_shape, self.logits, generator, torch.rand)

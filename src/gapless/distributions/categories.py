@@ -45,9 +45,7 @@ class Categorical(Factorized):
     def variance(self) -> Tensor:
         return (self.probabilities * (self._numbers - self.mean.unsqueeze(self.axis)).square()).sum(self.axis)
 
-    def sample(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
-    ) -> Tensor:
+    def sample(self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None) -> Tensor:
         """Numbers of classes as floating point, shape (*sample_shape, *batch, *event)."""
         with torch.no_grad():
             uniform = self._noise(sample_shape, self.log_weights, generator, torch.rand)

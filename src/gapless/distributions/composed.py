@@ -49,9 +49,7 @@ class Mixed(Factorized):
     def variance(self) -> Tensor:
         return self._joined(lambda part: part.variance)
 
-    def sample(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
-    ) -> Tensor:
+    def sample(self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None) -> Tensor:
         """Draws without gradient, shape (*sample_shape, *batch, features)."""
         return self._joined(lambda part: part.sample(sample_shape, generator))  # pyright: ignore[reportCallIssue]
 
@@ -102,9 +100,7 @@ class Masked(Factorized):
     def variance(self) -> Tensor:
         return self.likelihood.variance
 
-    def sample(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
-    ) -> Tensor:
+    def sample(self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None) -> Tensor:
         """Draws of all features, without gradient, shape (*sample_shape, *batch, *event)."""
         return self.likelihood.sample(sample_shape, generator)  # pyright: ignore[reportCallIssue]
 

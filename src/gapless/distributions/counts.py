@@ -37,9 +37,7 @@ class _Counts(Factorized):
     def mean(self) -> Tensor:
         return self.rate
 
-    def sample(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
-    ) -> Tensor:
+    def sample(self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None) -> Tensor:
         """Counts as floating point, shape (*sample_shape, *batch, *event)."""
         shape = (*sample_shape, *self.batch_shape, *self.event_shape)
         with torch.no_grad():

@@ -6,16 +6,17 @@ Several variables stand side by side in a code as channels before positions, the
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.distributions import Distribution, register_kl
+from torch.distributions import register_kl
 from torch.nn import functional
 
-from gapless.distributions.noise import exponential, noise
+from gapless.distributions.seeded import Reparameterized, Seeded
 from gapless.errors import UsageError
+from gapless.randomness import noise
 
 __all__ = ["Codebook", "Codes", "OneHotCategorical", "RelaxedCategorical"]
 
@@ -46,7 +47,7 @@ class Codebook(Protocol):
         ...
 
 
-class Codes(Distribution):
+class Codes(Seeded):
     """Codes whose symbols are independent: `p(z) = prod_s share[s, k_s]`, a mass and no density.
 
     Args:
@@ -56,15 +57,11 @@ class Codes(Distribution):
         latent: number of features of a code.
     """
 
-    arg_constraints: ClassVar[dict] = {}  # pyright: ignore[reportIncompatibleMethodOverride]
-
     def __init__(self, log_shares: Float[Tensor, "symbols values"], codebook: Codebook, latent: int):
         self.log_shares, self.codebook = log_shares, codebook
-        super().__init__(torch.Size(), torch.Size((latent,)), validate_args=False)
+        super().__init__((latent,))
 
-    def sample(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
-    ) -> Tensor:
+    def sample(self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None) -> Tensor:
         """Codes, shape (*sample_shape, latent)."""
         with torch.no_grad():
             shares, count = self.log_shares.exp(), math.prod(sample_shape)
@@ -106,20 +103,17 @@ class Codes(Distribution):
         return self.codebook.vectors(indices).to(self.log_shares)
 
 
-class _Categorical(Distribution):
-    """The part that one-hot vectors and their relaxation share.
+class _Categorical(Reparameterized):
+    """The part that one-hot vectors and their relaxation share: all but `rsample` and `log_prob`.
 
     Args:
         logits: shape (*batch, classes, variables), any real.
     """
 
-    arg_constraints: ClassVar[dict] = {}  # pyright: ignore[reportIncompatibleMethodOverride]
-    has_rsample = True
-
     def __init__(self, logits: Float[Tensor, "*batch classes variables"]):
         self.log_shares = functional.log_softmax(logits, dim=-2)
         self.classes, self.variables = logits.shape[-2:]
-        super().__init__(logits.shape[:-2], torch.Size((logits.shape[-2:].numel(),)), validate_args=False)
+        super().__init__((*logits.shape[:-2], logits.shape[-2:].numel()))
 
     @property
     def mean(self) -> Tensor:
@@ -139,22 +133,10 @@ class _Categorical(Distribution):
     def mode(self) -> Tensor:
         return _one_hot(self.log_shares).flatten(-2)
 
-    def sample(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
-    ) -> Tensor:
-        """Draws without gradient, shape (*sample_shape, *batch, classes * variables)."""
-        with torch.no_grad():
-            return self.rsample(sample_shape, generator)
-
-    def rsample(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
-    ) -> Tensor:
-        """Differentiable draws, shape (*sample_shape, *batch, classes * variables)."""
-        raise NotImplementedError
-
     def _perturbed(self, sample_shape: Sequence[int], generator: torch.Generator | None) -> Tensor:
         """Log-probabilities with Gumbel noise: their largest is a draw of the class (Gumbel-max)."""
-        drawn = noise((*sample_shape, *self.log_shares.shape), self.log_shares, generator, exponential)
+        shape = (*sample_shape, *self.log_shares.shape)
+        drawn = noise(_exponential, shape, like=self.log_shares, generator=generator)
         return self.log_shares - drawn.log()
 
     def _split(self, value: Tensor) -> Tensor:
@@ -170,9 +152,7 @@ class OneHotCategorical(_Categorical):
     tensor([1., 1.])
     """
 
-    def rsample(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
-    ) -> Tensor:
+    def rsample(self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None) -> Tensor:
         drawn, shares = _one_hot(self._perturbed(sample_shape, generator)), self.log_shares.exp()
         return (drawn + (shares - shares.detach())).flatten(-2)  # one-hot to the bit: the bracket is 0
 
@@ -199,9 +179,7 @@ class RelaxedCategorical(_Categorical):
         self.temperature = temperature
         super().__init__(logits)
 
-    def rsample(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
-    ) -> Tensor:
+    def rsample(self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None) -> Tensor:
         return torch.softmax(self._perturbed(sample_shape, generator) / self.temperature, -2).flatten(-2)
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -211,6 +189,12 @@ class RelaxedCategorical(_Categorical):
         scores = self.log_shares - t * log_x
         of_variables = (scores - log_x).sum(-2) - classes * scores.logsumexp(-2)
         return of_variables.sum(-1) + self.variables * (math.lgamma(classes) + (classes - 1) * math.log(t))
+
+
+def _exponential(shape: Sequence[int], *, generator: torch.Generator | None, **more: Any) -> Tensor:
+    """Standard exponential noise, never 0."""
+    made = torch.empty(shape, **more).exponential_(generator=generator)
+    return made.clamp_min_(torch.finfo(made.dtype).tiny)
 
 
 def _one_hot(scores: Tensor) -> Tensor:

@@ -1,12 +1,13 @@
 """Distributions over examples whose features are independent given the parameters, and the reparameterization trick."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
-from typing import ClassVar
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution
+
+from gapless.distributions.seeded import Seeded
+from gapless.randomness import noise
 
 __all__ = ["Factorized", "reparameterize"]
 
@@ -31,31 +32,21 @@ def reparameterize(loc: Tensor, scale: Tensor, eps: Tensor) -> Tensor:
     return loc + scale * eps.detach()
 
 
-def noise(shape: Sequence[int], like: Tensor, generator: torch.Generator | None, draw: Callable[..., Tensor]) -> Tensor:
-    """Noise of this shape by `draw` (torch.randn, torch.rand), of the type and on the device of `like`."""
-    # A CPU generator serves every device, so that the same seed gives the same noise everywhere.
-    device = generator.device if generator is not None else like.device
-    return draw(shape, generator=generator, device=device, dtype=like.dtype).to(like.device, non_blocking=True)
-
-
-class Factorized(Distribution):
+class Factorized(Seeded):
     """A distribution over examples of `event_dims` axes whose features are independent given its parameters.
 
     To add one: keep the parameters, call the constructor with one that has the full shape (*batch, *event), and write
-    `log_prob_per_feature`, `mean`, `stddev`, `mode` and `sample(sample_shape, generator)`; a posterior also needs
-    `rsample` and `has_rsample = True`.
+    `log_prob_per_feature`, `mean`, `stddev`, `mode` and `sample(sample_shape, generator)`. A posterior is besides
+    `Reparameterized`, with `rsample` for `sample`, or `Located`, with `loc` for `mean` and `mode` as well.
 
     Args:
         parameter: any tensor of shape (*batch, *event).
         event_dims: how many trailing axes make one example.
     """
 
-    arg_constraints: ClassVar[dict] = {}  # pyright: ignore[reportIncompatibleMethodOverride]
-
     def __init__(self, parameter: Tensor, event_dims: int):
         self.event_dims = event_dims
-        split = parameter.dim() - event_dims
-        super().__init__(parameter.shape[:split], parameter.shape[split:], validate_args=False)
+        super().__init__(parameter.shape, event_dims)
 
     @abstractmethod
     def log_prob_per_feature(self, value: Tensor) -> Tensor:
@@ -69,4 +60,5 @@ class Factorized(Distribution):
         return values.flatten(values.dim() - self.event_dims).sum(-1) if self.event_dims else values
 
     def _noise(self, sample_shape: Sequence[int], like: Tensor, generator: torch.Generator | None, draw) -> Tensor:
-        return noise((*sample_shape, *self.batch_shape, *self.event_shape), like, generator, draw)
+        shape = (*sample_shape, *self.batch_shape, *self.event_shape)
+        return noise(draw, shape, like=like, generator=generator)

@@ -3,27 +3,27 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 from functools import cache, cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Transform
+from torch.distributions import Transform
 
-from gapless.distributions.factorized import noise
 from gapless.distributions.normals import DiagonalNormal
+from gapless.distributions.seeded import Reparameterized, Seeded
+from gapless.randomness import noise
 
 __all__ = ["Flowed"]
 
 LEAST_POINTS = 64
 
 
-class Pushed(Distribution):
+class Pushed(Seeded):
     """`z = push(u)`, u ~ N(0, I).
 
     To add one: set `noise`, the number of features of u, and write `push` and `log_prob`.
     """
 
-    arg_constraints: ClassVar[dict] = {}  # pyright: ignore[reportIncompatibleMethodOverride]
     noise: int
 
     @abstractmethod
@@ -42,15 +42,14 @@ class Pushed(Distribution):
     def variance(self) -> Tensor:
         return self.stddev.square()
 
-    def sample(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
-    ) -> Tensor:
+    def sample(self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None) -> Tensor:
         """Draws without gradient, shape (*sample_shape, *batch, d)."""
         with torch.no_grad():
             return self.push(self._drawn_noise(sample_shape, generator))
 
     def _drawn_noise(self, sample_shape: Sequence[int], generator: torch.Generator | None) -> Tensor:
-        return noise((*sample_shape, *self.batch_shape, self.noise), self._like, generator, torch.randn)
+        shape = (*sample_shape, *self.batch_shape, self.noise)
+        return noise(torch.randn, shape, like=self._like, generator=generator)
 
     @property
     @abstractmethod
@@ -66,7 +65,7 @@ class Pushed(Distribution):
         return pushed.mean(0), pushed.var(0, unbiased=False).sqrt()
 
 
-class Flowed(Pushed):
+class Flowed(Reparameterized, Pushed):
     """A normalizing flow, `z = loc + scale f(u)`, u ~ N(0, I): `log q(z) = log N(u) - log |det f'(u)| - sum log scale`.
 
     Rezende & Mohamed (2015), section 3. `loc` and `scale` come last, so that f works in standard units. The density of
@@ -86,13 +85,11 @@ class Flowed(Pushed):
     tensor([-1.8379, -1.8379, -1.8379])
     """
 
-    has_rsample = True
-
     def __init__(self, loc: Tensor, scale: Tensor, transform: Transform):
         self.loc, self.scale, self.transform = loc, scale, transform
         self.noise = loc.shape[-1]
         self._last: tuple[Tensor, Tensor] | None = None
-        super().__init__(loc.shape[:-1], loc.shape[-1:], validate_args=False)
+        super().__init__(loc.shape)
 
     @property
     def _like(self) -> Tensor:
@@ -102,9 +99,7 @@ class Flowed(Pushed):
         transform: Any = self.transform
         return self.loc + self.scale * transform(u)
 
-    def rsample(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
-    ) -> Tensor:
+    def rsample(self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None) -> Tensor:
         """Differentiable draws, shape (*sample_shape, *batch, d)."""
         u = self._drawn_noise(sample_shape, generator)
         transform: Any = self.transform
@@ -112,13 +107,6 @@ class Flowed(Pushed):
         z = self.loc + self.scale * y
         self._last = (z, self._density(u, stretch))
         return z
-
-    def sample(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
-    ) -> Tensor:
-        """Draws without gradient, shape (*sample_shape, *batch, d)."""
-        with torch.no_grad():
-            return self.rsample(sample_shape, generator)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density in nats, shape (*samples, *batch)."""

@@ -1,13 +1,12 @@
 """Distributions on the Poincare ball: hyperbolic space in coordinates z with `c |z|^2 < 1`, of curvature -c."""
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution
 
 from gapless.distributions.normals import DiagonalNormal
+from gapless.distributions.seeded import Located
 
 __all__ = ["PoincareNormal"]
 
@@ -41,7 +40,7 @@ def vector_to(z: Tensor, loc: Tensor, curvature: float) -> Tensor:
     return length * direction / (here * there + curvature * size.square()).sqrt()
 
 
-class PoincareNormal(Distribution):
+class PoincareNormal(Located):
     """The wrapped normal: `z = exp_loc(v / lambda(loc))`, `v ~ N(0, diag(scale^2))`: Mathieu et al. (2019), section 3.
 
     `lambda(z) = 2 / (1 - c |z|^2)`; |v| is the geodesic distance r of z from loc. The density is that of the
@@ -50,7 +49,8 @@ class PoincareNormal(Distribution):
     As c goes to 0 it becomes `N(loc, diag(scale^2) / 4)`, for lengths near 0 are twice those of the coordinates.
 
     Args:
-        loc: the Frechet mean, a point of the ball, shape (*batch, latent).
+        loc: the Frechet mean (that of the coordinates lies nearer to 0), and where the density on the ball itself is
+            highest: a point of the ball, shape (*batch, latent).
         scale: standard deviations of v, in geodesic lengths, broadcastable to `loc`, above 0.
         curvature: c, above 0.
 
@@ -58,46 +58,20 @@ class PoincareNormal(Distribution):
     tensor([0.6366, 0.6366, 0.6366])
     """
 
-    arg_constraints: ClassVar[dict] = {}  # pyright: ignore[reportIncompatibleMethodOverride]
-    has_rsample = True
-
     def __init__(self, loc: Tensor, scale: Tensor, curvature: float = 1.0):
         self.loc, self.scale, self.curvature = loc, scale, curvature
         self.tangent = DiagonalNormal(torch.zeros_like(loc), scale)
-        super().__init__(loc.shape[:-1], loc.shape[-1:], validate_args=False)
-
-    @property
-    def mean(self) -> Tensor:
-        """The Frechet mean; that of the coordinates lies nearer to 0."""
-        return self.loc
-
-    @property
-    def mode(self) -> Tensor:
-        """The point `loc`, where the density on the ball itself is highest."""
-        return self.loc
+        super().__init__(loc.shape)
 
     @property
     def stddev(self) -> Tensor:
         """Standard deviation of the coordinates where it is small: scale / lambda(loc)."""
         return (self.scale / self._stretch(self.loc)[..., None]).expand_as(self.loc)
 
-    @property
-    def variance(self) -> Tensor:
-        return self.stddev.square()
-
-    def rsample(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
-    ) -> Tensor:
+    def rsample(self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None) -> Tensor:
         """Differentiable draws, shape (*sample_shape, *batch, latent)."""
         moved = from_centre(self.tangent.rsample(sample_shape, generator), self.curvature)
         return _inside(mobius_sum(self.loc, moved, self.curvature), self.curvature)
-
-    def sample(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
-    ) -> Tensor:
-        """Draws without gradient, shape (*sample_shape, *batch, latent)."""
-        with torch.no_grad():
-            return self.rsample(sample_shape, generator)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density of the coordinates in nats, shape (*samples, *batch); minus infinity outside the ball."""

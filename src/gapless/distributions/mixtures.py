@@ -1,13 +1,14 @@
 """Mixtures."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from gapless.distributions.factorized import noise
+from gapless.distributions.seeded import Seeded
+from gapless.randomness import noise
 
 __all__ = ["Mixture"]
 
@@ -15,7 +16,7 @@ PIECE = 2**23
 """Most values (rows x components x features) that are looked at in one go."""
 
 
-class Mixture(Distribution):
+class Mixture(Seeded):
     """`p(z) = sum_k w_k p_k(z)`: draws choose a component by its weight, then a point of it.
 
     Args:
@@ -27,11 +28,9 @@ class Mixture(Distribution):
     tensor([0.])
     """
 
-    arg_constraints: ClassVar[dict] = {}  # pyright: ignore[reportIncompatibleMethodOverride]
-
     def __init__(self, logits: Tensor, components: Distribution):
         self.logits, self.components = logits, components
-        super().__init__(torch.Size(), components.event_shape, validate_args=False)
+        super().__init__(components.event_shape)
 
     @property
     def weights(self) -> Tensor:
@@ -57,12 +56,10 @@ class Mixture(Distribution):
         means = self.components.mean
         return means[self.log_prob(means).argmax()]
 
-    def sample(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
-    ) -> Tensor:
+    def sample(self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None) -> Tensor:
         """Draws without gradient, shape (*sample_shape, d)."""
         with torch.no_grad():
-            uniform = noise(sample_shape, self.logits, generator, torch.rand).flatten()
+            uniform = noise(torch.rand, sample_shape, like=self.logits, generator=generator).flatten()
             ends = self.weights.cumsum(0)
             chosen = torch.searchsorted(ends / ends[-1], uniform, right=True).clamp_max(len(ends) - 1)
             # The r-th draw of a component takes the r-th of the points that were drawn of every component.

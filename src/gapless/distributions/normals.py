@@ -3,20 +3,20 @@
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution
 
-from gapless.distributions.factorized import Factorized, noise, reparameterize
+from gapless.distributions.factorized import Factorized, reparameterize
+from gapless.distributions.seeded import Located
+from gapless.randomness import noise
 
 __all__ = ["DiagonalNormal", "FullNormal", "LowRankNormal"]
 
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 
-class DiagonalNormal(Factorized):
+class DiagonalNormal(Located, Factorized):
     """Normal with independent features: `N(loc, diag(scale^2))`, log-density summed over the event.
 
     Args:
@@ -28,40 +28,17 @@ class DiagonalNormal(Factorized):
     torch.Size([3])
     """
 
-    has_rsample = True
-
     def __init__(self, loc: Tensor, scale: Tensor, *, event_dims: int = 1):
         self.loc, self.scale = loc, scale
         super().__init__(loc, event_dims)
 
     @property
-    def mean(self) -> Tensor:
-        return self.loc
-
-    @property
-    def mode(self) -> Tensor:
-        return self.loc
-
-    @property
     def stddev(self) -> Tensor:
         return self.scale.expand_as(self.loc)
 
-    @property
-    def variance(self) -> Tensor:
-        return self.stddev.square()
-
-    def rsample(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
-    ) -> Tensor:
+    def rsample(self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None) -> Tensor:
         """Differentiable draws, shape (*sample_shape, *batch, *event)."""
         return reparameterize(self.loc, self.scale, self._noise(sample_shape, self.loc, generator, torch.randn))
-
-    def sample(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
-    ) -> Tensor:
-        """Draws without gradient, shape (*sample_shape, *batch, *event)."""
-        with torch.no_grad():
-            return self.rsample(sample_shape, generator)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density in nats, summed over the event: shape (*batch,)."""
@@ -80,7 +57,7 @@ class DiagonalNormal(Factorized):
         return self._sum(self.stddev.log() + 0.5 + _HALF_LOG_2PI)
 
 
-class Correlated(Distribution):
+class Correlated(Located):
     """A normal distribution over vectors whose features depend on each other.
 
     To add one: keep `loc`, call the constructor with it, and write `rsample`, `stddev`, `_squares` and `log_volume`.
@@ -89,24 +66,9 @@ class Correlated(Distribution):
         loc: mean, shape (*batch, d).
     """
 
-    arg_constraints: ClassVar[dict] = {}  # pyright: ignore[reportIncompatibleMethodOverride]
-    has_rsample = True
-
     def __init__(self, loc: Tensor):
         self.loc = loc
-        super().__init__(loc.shape[:-1], loc.shape[-1:], validate_args=False)
-
-    @property
-    def mean(self) -> Tensor:
-        return self.loc
-
-    @property
-    def mode(self) -> Tensor:
-        return self.loc
-
-    @property
-    def variance(self) -> Tensor:
-        return self.stddev.square()
+        super().__init__(loc.shape)
 
     @property
     @abstractmethod
@@ -116,13 +78,6 @@ class Correlated(Distribution):
     @abstractmethod
     def _squares(self, deviations: Tensor) -> Tensor:
         """Squared Mahalanobis lengths of deviations from the mean: (m, *batch, d) -> (m, *batch)."""
-
-    def sample(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
-    ) -> Tensor:
-        """Draws without gradient, shape (*sample_shape, *batch, d)."""
-        with torch.no_grad():
-            return self.rsample(sample_shape, generator)  # pyright: ignore[reportCallIssue]
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density in nats, shape (*samples, *batch)."""
@@ -158,11 +113,9 @@ class FullNormal(Correlated):
     def log_volume(self) -> Tensor:
         return self.factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
-    def rsample(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
-    ) -> Tensor:
+    def rsample(self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None) -> Tensor:
         """Differentiable draws, shape (*sample_shape, *batch, d)."""
-        eps = noise((*sample_shape, *self.loc.shape), self.loc, generator, torch.randn)
+        eps = noise(torch.randn, (*sample_shape, *self.loc.shape), like=self.loc, generator=generator)
         return self.loc + (self.factor @ eps[..., None])[..., 0]
 
     def _squares(self, deviations: Tensor) -> Tensor:
@@ -195,13 +148,11 @@ class LowRankNormal(Correlated):
         """`sum log scale + 1/2 log det(I + W^T W)`, W = F / scale: the matrix determinant lemma."""
         return self.scale.log().sum(-1) + self._root.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
-    def rsample(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
-    ) -> Tensor:
+    def rsample(self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None) -> Tensor:
         """Differentiable draws, shape (*sample_shape, *batch, d)."""
-        own = noise((*sample_shape, *self.loc.shape), self.loc, generator, torch.randn)
+        own = noise(torch.randn, (*sample_shape, *self.loc.shape), like=self.loc, generator=generator)
         shape = (*sample_shape, *self.loc.shape[:-1], self.factor.shape[-1])
-        shared = noise(shape, self.loc, generator, torch.randn)
+        shared = noise(torch.randn, shape, like=self.loc, generator=generator)
         return reparameterize(self.loc, self.scale, own) + (self.factor @ shared[..., None])[..., 0]
 
     @property

@@ -51,9 +51,7 @@ class StructuralSimilarity(Factorized):
     def variance(self) -> Tensor:
         return torch.zeros_like(self.picture)
 
-    def sample(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
-    ) -> Tensor:
+    def sample(self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None) -> Tensor:
         """The picture itself: nothing is known of what lies about it."""
         return self.picture.detach().expand((*sample_shape, *self.picture.shape))
 

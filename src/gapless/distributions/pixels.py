@@ -46,9 +46,7 @@ class ContinuousBernoulli(Factorized):
     def variance(self) -> Tensor:
         return 0.25 * _log_sinhc_curvature(0.5 * self.logits)
 
-    def sample(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
-    ) -> Tensor:
+    def sample(self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None) -> Tensor:
         """Draws by the inverse of the distribution function, shape (*sample_shape, *batch, *event)."""
         with torch.no_grad():
             uniform = self._noise(sample_shape, self.logits, generator, torch.rand)
@@ -103,9 +101,7 @@ class DiscretisedLogistic(Factorized):
     def variance(self) -> Tensor:
         return _variance(self, self.levels)
 
-    def sample(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
-    ) -> Tensor:
+    def sample(self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None) -> Tensor:
         """Draws, each of them a level, shape (*sample_shape, *batch, *event)."""
         with torch.no_grad():
             uniform = self._noise(sample_shape, self.loc, generator, torch.rand)
@@ -153,9 +149,7 @@ class DiscretisedLogisticMixture(Factorized):
     def variance(self) -> Tensor:
         return _variance(self, self.levels)
 
-    def sample(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
-    ) -> Tensor:
+    def sample(self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None) -> Tensor:
         """Draws, each of them a level, shape (*sample_shape, *batch, *event)."""
         with torch.no_grad():
             which, uniform = (self._noise(sample_shape, self.loc, generator, torch.rand) for _ in range(2))

@@ -6,11 +6,12 @@ import torch
 from torch import Tensor
 
 from gapless.distributions.factorized import Factorized
+from gapless.distributions.seeded import Located
 
 __all__ = ["PointMass"]
 
 
-class PointMass(Factorized):
+class PointMass(Located, Factorized):
     """All mass on one point: the code of an autoencoder. It has no density; its KL to any density is infinite.
 
     Args:
@@ -21,39 +22,17 @@ class PointMass(Factorized):
     torch.Size([4, 3, 2])
     """
 
-    has_rsample = True
-
     def __init__(self, loc: Tensor, *, event_dims: int = 1):
         self.loc = loc
         super().__init__(loc, event_dims)
 
     @property
-    def mean(self) -> Tensor:
-        return self.loc
-
-    @property
-    def mode(self) -> Tensor:
-        return self.loc
-
-    @property
     def stddev(self) -> Tensor:
         return torch.zeros_like(self.loc)
 
-    @property
-    def variance(self) -> Tensor:
-        return torch.zeros_like(self.loc)
-
-    def rsample(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
-    ) -> Tensor:
+    def rsample(self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None) -> Tensor:
         """The point itself, repeated: shape (*sample_shape, *batch, *event)."""
         return self.loc.expand((*sample_shape, *self.loc.shape))
-
-    def sample(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
-    ) -> Tensor:
-        """The point itself without gradient."""
-        return self.rsample(sample_shape).detach()
 
     def log_prob_per_feature(self, value: Tensor) -> Tensor:
         """Infinite at the point and minus infinite elsewhere: it has no density."""

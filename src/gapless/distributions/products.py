@@ -1,16 +1,17 @@
 """Independent parts side by side in one code."""
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence, register_kl
 
+from gapless.distributions.seeded import Reparameterized
+
 __all__ = ["Product", "divergence_of_parts"]
 
 
-class Product(Distribution):
+class Product(Reparameterized):
     """`q(z) = q_1(z_1) q_2(z_2) ...`, with z = (z_1, z_2, ...).
 
     Args:
@@ -21,13 +22,11 @@ class Product(Distribution):
     torch.Size([3, 6])
     """
 
-    arg_constraints: ClassVar[dict] = {}  # pyright: ignore[reportIncompatibleMethodOverride]
-
     def __init__(self, parts: Sequence[Distribution]):
         self.parts = tuple(parts)
         self.sizes = tuple(part.event_shape.numel() for part in self.parts)
         self.has_rsample = all(part.has_rsample for part in self.parts)
-        super().__init__(self.parts[0].batch_shape, torch.Size((sum(self.sizes),)), validate_args=False)
+        super().__init__((*self.parts[0].batch_shape, sum(self.sizes)))
 
     @property
     def mean(self) -> Tensor:
@@ -45,15 +44,11 @@ class Product(Distribution):
     def variance(self) -> Tensor:
         return torch.cat([part.variance for part in self.parts], -1)
 
-    def rsample(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
-    ) -> Tensor:
+    def rsample(self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None) -> Tensor:
         """Differentiable draws, shape (*sample_shape, *batch, features of all parts)."""
         return torch.cat([part.rsample(sample_shape, generator=generator) for part in self.parts], -1)  # pyright: ignore[reportCallIssue]
 
-    def sample(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
-    ) -> Tensor:
+    def sample(self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None) -> Tensor:
         """Draws without gradient, shape (*sample_shape, *batch, features of all parts)."""
         return torch.cat([part.sample(sample_shape, generator=generator) for part in self.parts], -1)  # pyright: ignore[reportCallIssue]
 

@@ -1,7 +1,6 @@
 """A code of a codebook: all mass on it."""
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -9,11 +8,12 @@ from torch import Tensor
 from torch.distributions import Distribution, register_kl
 
 from gapless.distributions.discrete import SAME, Codes
+from gapless.distributions.seeded import Located
 
 __all__ = ["Quantized"]
 
 
-class Quantized(Distribution):
+class Quantized(Located):
     """All mass on the code that an encoder's output was rounded to.
 
     A draw is that code; its gradient is passed to the encoder's output as it is (straight through: Bengio et al. 2013;
@@ -30,9 +30,6 @@ class Quantized(Distribution):
     (torch.Size([2, 1, 2]), tensor([[0., 1.]]))
     """
 
-    arg_constraints: ClassVar[dict] = {}  # pyright: ignore[reportIncompatibleMethodOverride]
-    has_rsample = True
-
     def __init__(
         self,
         encoded: Float[Tensor, "*batch latent"],
@@ -41,35 +38,16 @@ class Quantized(Distribution):
     ):
         self.encoded, self.stages, self.indices = encoded, stages, indices
         self.code = stages[-1].detach() + (encoded - encoded.detach())  # the code to the bit: the bracket is 0
-        super().__init__(encoded.shape[:-1], encoded.shape[-1:], validate_args=False)
-
-    @property
-    def mean(self) -> Tensor:
-        return self.code
-
-    @property
-    def mode(self) -> Tensor:
-        return self.code
+        self.loc = self.code
+        super().__init__(encoded.shape)
 
     @property
     def stddev(self) -> Tensor:
         return torch.zeros_like(self.encoded)
 
-    @property
-    def variance(self) -> Tensor:
-        return torch.zeros_like(self.encoded)
-
-    def rsample(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
-    ) -> Tensor:
+    def rsample(self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None) -> Tensor:
         """The code, repeated: shape (*sample_shape, *batch, latent)."""
         return self.code.expand((*sample_shape, *self.code.shape))
-
-    def sample(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
-    ) -> Tensor:
-        """The code without gradient."""
-        return self.rsample(sample_shape).detach()
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-probability: 0 at the code, minus infinity elsewhere; shape (*samples, *batch)."""

@@ -6,11 +6,12 @@ import torch
 from torch import Tensor
 
 from gapless.distributions.factorized import Factorized, reparameterize
+from gapless.distributions.seeded import Located
 
 __all__ = ["Laplace"]
 
 
-class Laplace(Factorized):
+class Laplace(Located, Factorized):
     """Independent features with `p(x) = exp(-|x - loc| / scale) / (2 scale)`.
 
     Args:
@@ -22,42 +23,19 @@ class Laplace(Factorized):
     tensor([-3.3863])
     """
 
-    has_rsample = True
-
     def __init__(self, loc: Tensor, scale: Tensor, *, event_dims: int = 1):
         self.loc, self.scale = loc, scale
         super().__init__(loc, event_dims)
 
     @property
-    def mean(self) -> Tensor:
-        return self.loc
-
-    @property
-    def mode(self) -> Tensor:
-        return self.loc
-
-    @property
     def stddev(self) -> Tensor:
         return 2**0.5 * self.scale.expand_as(self.loc)
 
-    @property
-    def variance(self) -> Tensor:
-        return 2 * self.scale.square().expand_as(self.loc)
-
-    def rsample(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
-    ) -> Tensor:
+    def rsample(self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None) -> Tensor:
         """Differentiable draws, shape (*sample_shape, *batch, *event)."""
         # The difference of two exponentials is a Laplace: nothing infinite, for rand is below 1.
         one, other = (torch.log1p(-self._noise(sample_shape, self.loc, generator, torch.rand)) for _ in range(2))
         return reparameterize(self.loc, self.scale, one - other)
-
-    def sample(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
-    ) -> Tensor:
-        """Draws without gradient, shape (*sample_shape, *batch, *event)."""
-        with torch.no_grad():
-            return self.rsample(sample_shape, generator)
 
     def log_prob_per_feature(self, value: Tensor) -> Tensor:
         """Log-density of each feature in nats, shape (*samples, *batch, *event)."""

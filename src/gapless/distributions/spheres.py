@@ -2,16 +2,16 @@
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.distributions import Distribution, register_kl
+from torch.distributions import register_kl
 from torch.nn import functional
 
 from gapless.distributions.bessel import bessel, exact
-from gapless.distributions.noise import noise
+from gapless.distributions.seeded import Located, Seeded
+from gapless.randomness import noise
 
 __all__ = ["UniformOnSphere", "VonMisesFisher"]
 
@@ -21,7 +21,7 @@ def log_area(dimension: int) -> float:
     return math.log(2) + dimension / 2 * math.log(math.pi) - math.lgamma(dimension / 2)
 
 
-class UniformOnSphere(Distribution):
+class UniformOnSphere(Seeded):
     """Every direction alike: log-density `-log area` on the unit sphere.
 
     Args:
@@ -31,11 +31,9 @@ class UniformOnSphere(Distribution):
     tensor(12.5664)
     """
 
-    arg_constraints: ClassVar[dict] = {}  # pyright: ignore[reportIncompatibleMethodOverride]
-
     def __init__(self, zero: Float[Tensor, " dimension"]):
         self.zero, self.dimension = zero, zero.shape[-1]
-        super().__init__(torch.Size(), zero.shape, validate_args=False)
+        super().__init__(zero.shape)
 
     @property
     def mean(self) -> Tensor:
@@ -49,18 +47,17 @@ class UniformOnSphere(Distribution):
     def variance(self) -> Tensor:
         return self.stddev.square()
 
-    def sample(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
-    ) -> Tensor:
+    def sample(self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None) -> Tensor:
         """Unit vectors, shape (*sample_shape, dimension)."""
-        return functional.normalize(noise((*sample_shape, self.dimension), self.zero, generator), dim=-1)
+        drawn = noise(torch.randn, (*sample_shape, self.dimension), like=self.zero, generator=generator)
+        return functional.normalize(drawn, dim=-1)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density in nats of points on the sphere, shape (*samples,)."""
         return value.new_full(value.shape[:-1], -log_area(self.dimension))
 
 
-class VonMisesFisher(Distribution):
+class VonMisesFisher(Located):
     """`q(z) = C_d(kappa) exp(kappa mu'z)` on the unit sphere: Davidson et al. (2018).
 
     `mean` is mu, the mean direction: the mean on the sphere and the mode, a point that a decoder of directions knows.
@@ -81,22 +78,12 @@ class VonMisesFisher(Distribution):
     torch.Size([4, 1])
     """
 
-    arg_constraints: ClassVar[dict] = {}  # pyright: ignore[reportIncompatibleMethodOverride]
-    has_rsample = True
-
     def __init__(self, direction: Float[Tensor, "*batch d"], concentration: Float[Tensor, "*batch"]):
-        self.direction, self.concentration = direction, concentration
+        self.loc = self.direction = direction
+        self.concentration = concentration
         self.dimension = direction.shape[-1]
         self._bessel = bessel(concentration, self.dimension)
-        super().__init__(direction.shape[:-1], direction.shape[-1:], validate_args=False)
-
-    @property
-    def mean(self) -> Tensor:
-        return self.direction
-
-    @property
-    def mode(self) -> Tensor:
-        return self.direction
+        super().__init__(direction.shape)
 
     @property
     def mean_in_space(self) -> Tensor:
@@ -112,21 +99,12 @@ class VonMisesFisher(Distribution):
     def stddev(self) -> Tensor:
         return self.variance.clamp_min(0).sqrt()
 
-    def rsample(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
-    ) -> Tensor:
+    def rsample(self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None) -> Tensor:
         """Differentiable draws, shape (*sample_shape, *batch, d)."""
         fall = self._fall((*sample_shape, *self.batch_shape), generator)
-        tangent = noise((*fall.shape, self.dimension - 1), self.direction, generator)
+        tangent = noise(torch.randn, (*fall.shape, self.dimension - 1), like=self.direction, generator=generator)
         across = self._reflected(functional.normalize(tangent, dim=-1))
         return (1 - 2 * fall)[..., None] * self.direction + 2 * (fall * (1 - fall)).sqrt()[..., None] * across
-
-    def sample(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
-    ) -> Tensor:
-        """Draws without gradient, shape (*sample_shape, *batch, d)."""
-        with torch.no_grad():
-            return self.rsample(sample_shape, generator)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density in nats on the sphere, shape (*samples, *batch)."""
@@ -194,12 +172,12 @@ def _proposed(kappa: Tensor, rest: int, generator: torch.Generator | None) -> tu
     b = rest / (2 * kappa + torch.sqrt(4 * kappa.square() + rest**2))
     x0 = (1 - b) / (1 + b)
     # Beta(rest / 2, rest / 2) is the share that one of two squared lengths has of their sum.
-    one, two = noise((2, len(kappa), rest), kappa, generator).square().sum(-1)
+    one, two = noise(torch.randn, (2, len(kappa), rest), like=kappa, generator=generator).square().sum(-1)
     beta = one / (one + two)
     u = b * beta / (1 - (1 - b) * beta)
     level = torch.log(2 * b / (1 + b) + 2 * x0 * u) - torch.log(4 * b / (1 + b) ** 2)
     log_share = kappa * (2 * b / (1 + b) - 2 * u) + rest * level
-    return u, log_share >= torch.log(noise((len(kappa),), kappa, generator, torch.rand))
+    return u, log_share >= torch.log(noise(torch.rand, (len(kappa),), like=kappa, generator=generator))
 
 
 _STEP = 0.12

@@ -60,7 +60,7 @@ class _Decoded(Pushed):
     def __init__(self, stage: SecondStage):
         self.stage = stage
         self.noise = 2 * stage.latent
-        super().__init__(torch.Size(), torch.Size((stage.latent,)), validate_args=False)
+        super().__init__((stage.latent,))
 
     @property
     def _like(self) -> Tensor:
