@@ -6,73 +6,56 @@ Tomczak & Welling's code has 500 pseudo-inputs; here are 100, for all are encode
 from functools import partial
 
 from gapless import posteriors, priors
-from gapless.recipes.recipe import Recipe, elbo
+from gapless.recipes.recipe import WHOLE, Recipe, elbo
 
 __all__ = ["RECIPES"]
 
-
-CONTROLS = ("beta", "kl_schedule", "kl_warmup", "kl_cycles", "capacity")
-"""Of the KL's controls all but free bits: these KLs do not split into latent features."""
-
-_warmed_up = partial(elbo, kl_schedule="linear")
-"""The KL's weight rises from 0 to 1, as in Rezende & Mohamed (2015) and Tomczak & Welling (2018): with a KL by draws,
-or a prior that moves, training from weight 1 ends in collapse where the signal is weak."""
+_plain = partial(Recipe, objective=elbo, also=WHOLE)
+_warmed_up = partial(Recipe, objective=partial(elbo, kl_schedule="linear"), also=WHOLE)
+"""The KL's weight rises from 0 to 1, as in Rezende & Mohamed (2015) and Tomczak & Welling (2018): with a KL by
+draws, or a prior that moves, training from weight 1 ends in collapse where the signal is weak."""
 
 RECIPES: dict[str, Recipe] = {
-    "full-covariance": Recipe(
+    "full-covariance": _plain(
         "VAE whose posteriors have full covariances",
         "Kingma & Welling (2019), section 2.5.1",
         posterior=lambda sizes: posteriors.FullNormal(),
-        objective=elbo,
-        also=CONTROLS,
     ),
-    "low-rank": Recipe(
+    "low-rank": _plain(
         "VAE whose posteriors have a covariance of low rank beside a diagonal",
         "Ong et al. (2018)",
         posterior=lambda sizes, *, rank: posteriors.LowRankNormal(rank),
-        objective=elbo,
         options={"rank": 2},
-        also=CONTROLS,
     ),
-    "planar-flow": Recipe(
+    "planar-flow": _warmed_up(
         "VAE whose posteriors are normals bent by planar flows",
         "Rezende & Mohamed (2015)",
         posterior=lambda sizes, *, flows: posteriors.Flow(sizes.latent, "planar", transforms=flows),
-        objective=_warmed_up,
         options={"flows": 10},
-        also=CONTROLS,
     ),
-    "iaf": Recipe(
+    "iaf": _warmed_up(
         "VAE whose posteriors are inverse autoregressive flows",
         "Kingma et al. (2016)",
         posterior=lambda sizes, *, flows: posteriors.Flow(sizes.latent, "iaf", transforms=flows),
-        objective=_warmed_up,
         options={"flows": 2},
-        also=CONTROLS,
     ),
-    "learned-prior": Recipe(
+    "learned-prior": _plain(
         "VAE whose prior is a mixture of normals that is trained with it",
         "Tomczak & Welling (2018), the mixture theirs is compared with",
         prior=lambda sizes, *, components: priors.Mixture(sizes.latent, components),
-        objective=elbo,
         options={"components": 10},
-        also=CONTROLS,
     ),
-    "vampprior": Recipe(
+    "vampprior": _warmed_up(
         "VAE whose prior is a mixture of its own posteriors at learned pseudo-inputs",
         "Tomczak & Welling (2018)",
         prior=lambda sizes, *, components: priors.VampPrior(sizes.latent, sizes.event_shape, components),
-        objective=_warmed_up,
         options={"components": 100},
-        also=CONTROLS,
     ),
-    "flow-prior": Recipe(
+    "flow-prior": _warmed_up(
         "VAE whose prior is an autoregressive flow that is trained with it",
         "Chen et al. (2017)",
         prior=lambda sizes, *, bijection, flows: priors.Flow(sizes.latent, bijection, transforms=flows),
-        objective=_warmed_up,
         options={"bijection": "maf", "flows": 3},
-        also=CONTROLS,
     ),
     "two-stage": Recipe(
         "VAE of learned noise; `gapless density RUN --kind second-stage` then trains the second VAE, on its codes",

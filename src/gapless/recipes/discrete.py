@@ -10,7 +10,7 @@ import math
 from gapless import posteriors, priors
 from gapless.errors import UsageError
 from gapless.objectives import ELBO
-from gapless.recipes.recipe import Recipe, Sizes, elbo
+from gapless.recipes.recipe import WHOLE, Recipe, Sizes, elbo
 from gapless.regularizers import Commitment, Perplexity
 
 __all__ = ["RECIPES", "code_prior", "committed"]
@@ -110,7 +110,7 @@ RECIPES: dict[str, Recipe] = {
         prior=lambda sizes: priors.UniformCodes(sizes.latent),
         objective=elbo,
         options={"classes": None, "temperature": 0.67},
-        also=("beta", "kl_schedule", "kl_warmup", "kl_cycles", "capacity"),
+        also=WHOLE,
     ),
     "joint-vae": Recipe(
         "VAE of continuous features and one class, each part's KL drawn to a capacity of its own",

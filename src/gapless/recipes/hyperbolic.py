@@ -1,7 +1,7 @@
 """Models whose latent space is curved."""
 
 from gapless import posteriors, priors
-from gapless.recipes.recipe import Recipe, elbo
+from gapless.recipes.recipe import WHOLE, Recipe, elbo
 
 __all__ = ["RECIPES"]
 
@@ -14,6 +14,6 @@ RECIPES: dict[str, Recipe] = {
         prior=lambda sizes, *, curvature: priors.PoincareNormal(sizes.latent, curvature=curvature),
         objective=elbo,
         options={"curvature": 1.0},
-        also=("beta", "kl_schedule", "kl_warmup", "kl_cycles", "capacity"),
+        also=WHOLE,
     ),
 }

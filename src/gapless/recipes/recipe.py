@@ -10,10 +10,12 @@ from gapless.errors import UsageError
 from gapless.objectives import ELBO, Objective
 from gapless.schedules import RAMPS
 
-__all__ = ["CONTROLS", "Recipe", "Sizes", "elbo"]
+__all__ = ["CONTROLS", "WHOLE", "Recipe", "Sizes", "elbo"]
 
 CONTROLS = ("kl_schedule", "kl_warmup", "kl_cycles", "capacity", "free_bits")
 """Options of the KL's control, wherever there is a KL beside a reconstruction."""
+WHOLE = ("beta", "kl_schedule", "kl_warmup", "kl_cycles", "capacity")
+"""The weight and all controls but free bits, of a KL that does not split into latent features."""
 
 
 class Sizes(NamedTuple):

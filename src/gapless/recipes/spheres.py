@@ -3,7 +3,7 @@
 from functools import partial
 
 from gapless import posteriors, priors
-from gapless.recipes.recipe import Recipe, elbo
+from gapless.recipes.recipe import WHOLE, Recipe, elbo
 
 __all__ = ["RECIPES"]
 
@@ -15,6 +15,6 @@ RECIPES: dict[str, Recipe] = {
         posterior=lambda sizes: posteriors.VonMisesFisher(),
         prior=lambda sizes: priors.UniformOnSphere(sizes.latent),
         objective=partial(elbo, kl_schedule="linear"),
-        also=("beta", "kl_schedule", "kl_warmup", "kl_cycles", "capacity"),
+        also=WHOLE,
     ),
 }
