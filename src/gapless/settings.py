@@ -8,7 +8,7 @@ from typing import Any
 from gapless.errors import UsageError
 from gapless.schedules import RATES, Ramp
 
-__all__ = ["KL_OPTIONS", "OPTIMIZERS", "PRECISIONS", "PlaneSettings", "Settings"]
+__all__ = ["KL_OPTIONS", "OPTIMIZERS", "PRECISIONS", "Settings"]
 
 OPTIMIZERS = ("adam", "adamw", "muon")
 PRECISIONS = ("float32", "bf16")
@@ -37,8 +37,8 @@ class Settings:
         condition: give encoder and decoder the label of each item.
         binarize: draw every grey value anew as a bit whenever it is seen.
         seed: seed of weights, order and noise.
-        network: auto, mlp, residual, convolutional or spatial; auto: convolutional for images of over 1,024 values.
-        network: auto, affine, mlp, residual or convolutional; auto: convolutional for images of over 1,024 values.
+        network: auto, affine, mlp, residual, convolutional or spatial; auto: convolutional for images of over
+            1,024 values.
         hidden: units of the mlp encoder's hidden layers; the decoder mirrors them.
         channels: channels of the convolutional encoder's levels; the decoder mirrors them.
         activation: elu, gelu, relu, silu, softplus or tanh.
@@ -149,10 +149,3 @@ def _option(text: str) -> tuple[str, Any]:
         return name.strip().replace("-", "_"), json.loads(value)
     except ValueError:
         return name.strip().replace("-", "_"), value.strip()
-
-
-@dataclass(frozen=True, kw_only=True)
-class PlaneSettings(Settings):
-    """The same, with two latent features unless asked otherwise: a study is looked at in the plane."""
-
-    latent: int = 2
