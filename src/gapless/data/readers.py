@@ -99,11 +99,8 @@ def read(
         "missing": missing,
     }
     _check(options)
-    request = Request(
-        array, label, tuple(options["drop"]), _size(options["resize"]), on_error == "skip", missing == "keep",
-        _known(categories),
-    )  # fmt: skip
-    raw, name = _load(source, request)
+    request = request_of(array=array, label=label, drop=drop, resize=resize, on_error=on_error, missing=missing)
+    raw, name = _load(source, replace(request, categories=_known(categories)))
     return _dataset(raw, name, options)
 
 
@@ -193,11 +190,8 @@ def _check_choice(key: str, value: Any, allowed: tuple[str, ...]) -> None:
 def _check(options: dict[str, Any]) -> None:
     _check_split(options["held_out"], options["seed"])
     _check_choice("scaling", options["scaling"], NAMES)
-    _check_choice("on_error", options["on_error"], ("stop", "skip"))
-    _check_choice("missing", options["missing"], ("refuse", "keep"))
     if not isinstance(options["likelihood"], str) or not options["likelihood"]:
         raise UsageError(f"likelihood needs a name or 'auto'; got {options['likelihood']!r}", where="likelihood")
-    _size(options["resize"])
 
 
 def _check_split(held_out: Any, seed: Any) -> None:

@@ -29,37 +29,10 @@ class _Deadline:
             self.timer = None
 
 
-class PatientHTTP(H11Protocol):
-    """HTTP whose request line and headers come within 10 s, and whose answer is read on within 30 s."""
+class _ReadInTime(asyncio.Protocol):
+    """A connection whose answers are read on within 30 s."""
 
-    def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
-        self.headers_due, self.reading_due = _Deadline(HEADER_SECONDS), _Deadline(READ_SECONDS)
-        self.headers_due.start(transport)
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self.conn.their_state is IDLE:  # a request has begun and is not whole
-            self.headers_due.start(self.transport)
-        else:
-            self.headers_due.stop()
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self.reading_due.start(self.transport)
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        self.reading_due.stop()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.headers_due.stop()
-        self.reading_due.stop()
-        super().connection_lost(exc)
-
-
-class PatientWebSocket(WebSocketsSansIOProtocol):
-    """A WebSocket whose answers are read on within 30 s."""
+    transport: Any
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -76,3 +49,27 @@ class PatientWebSocket(WebSocketsSansIOProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.reading_due.stop()
         super().connection_lost(exc)
+
+
+class PatientHTTP(_ReadInTime, H11Protocol):
+    """HTTP whose request line and headers come within 10 s, and whose answer is read on within 30 s."""
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self.headers_due = _Deadline(HEADER_SECONDS)
+        self.headers_due.start(transport)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.conn.their_state is IDLE:  # a request has begun and is not whole
+            self.headers_due.start(self.transport)
+        else:
+            self.headers_due.stop()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.headers_due.stop()
+        super().connection_lost(exc)
+
+
+class PatientWebSocket(_ReadInTime, WebSocketsSansIOProtocol):
+    """A WebSocket whose answers are read on within 30 s."""

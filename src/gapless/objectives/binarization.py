@@ -6,12 +6,12 @@ from torch import Tensor
 from gapless import processes
 from gapless.errors import UsageError
 from gapless.model import Model
-from gapless.objectives.objective import Objective, Terms
+from gapless.objectives.objective import Around, Terms
 
 __all__ = ["DynamicBinarization"]
 
 
-class DynamicBinarization(Objective):
+class DynamicBinarization(Around):
     """The objective of `b ~ Bernoulli(x)`, drawn anew at every look: "dynamically binarised" images.
 
     The protocol of Salakhutdinov & Murray (2008) and Burda et al. (2016), section 5.1: grey values are probabilities,
@@ -24,20 +24,6 @@ class DynamicBinarization(Objective):
     >>> DynamicBinarization(ELBO()).effective_beta
     1.0
     """
-
-    def __init__(self, objective: Objective):
-        super().__init__()
-        self.objective = objective
-        self.samples, self.comparable, self.freezes = objective.samples, objective.comparable, objective.freezes
-
-    @property
-    def effective_beta(self) -> float:
-        """That of the objective."""
-        return float(getattr(self.objective, "effective_beta", 1.0))
-
-    def plan(self, steps: int, items: int | None = None) -> None:
-        super().plan(steps, items)
-        self.objective.plan(steps, items)
 
     def forward(self, model: Model, x: Tensor, *, step: int = 0, generator: torch.Generator | None = None) -> Terms:
         return self.objective(model, binarized(x, generator), step=step, generator=generator)

@@ -71,3 +71,25 @@ class Objective(Part, ABC):
             step: number of optimizer steps taken so far, for weights that change with it.
             generator: source of the noise; the global one when None.
         """
+
+
+class Around(Objective):
+    """An objective that does something around another one, and is planned and weighed as that one is.
+
+    Args:
+        objective: the other one.
+    """
+
+    def __init__(self, objective: Objective):
+        super().__init__()
+        self.objective = objective
+        self.samples, self.comparable, self.freezes = objective.samples, objective.comparable, objective.freezes
+
+    @property
+    def effective_beta(self) -> float:
+        """That of the objective: weight of the KL of the codes per unit weight of the reconstruction."""
+        return float(getattr(self.objective, "effective_beta", 1.0))
+
+    def plan(self, steps: int, items: int | None = None) -> None:
+        super().plan(steps, items)
+        self.objective.plan(steps, items)

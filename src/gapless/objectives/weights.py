@@ -6,12 +6,12 @@ from torch import Tensor
 from gapless.errors import UsageError
 from gapless.model import Model
 from gapless.networks.bayesian import weight_divergence, weights_drawn
-from gapless.objectives.objective import Objective, Terms
+from gapless.objectives.objective import Around, Objective, Terms
 
 __all__ = ["Bayesian"]
 
 
-class Bayesian(Objective):
+class Bayesian(Around):
     """`loss = E_q(w) [loss of the objective] + KL(q(w) || p(w)) / items`, one draw of the weights w a batch.
 
     The negative bound on the evidence of all data under weights w and codes z, per item: Kingma & Welling (2014),
@@ -28,21 +28,13 @@ class Bayesian(Objective):
     """
 
     def __init__(self, objective: Objective, *, items: int | None = None):
-        super().__init__()
+        super().__init__(objective)
         if items is not None and items < 1:
             raise UsageError(f"the weights' share of the loss needs at least 1 item; got {items}")
-        self.objective, self.items = objective, items
-        self.samples, self.comparable, self.freezes = objective.samples, objective.comparable, objective.freezes
-        self._planned = items
-
-    @property
-    def effective_beta(self) -> float:
-        """Weight of the KL of the codes per unit weight of the reconstruction."""
-        return float(getattr(self.objective, "effective_beta", 1.0))
+        self.items = self._planned = items
 
     def plan(self, steps: int, items: int | None = None) -> None:
         super().plan(steps, items)
-        self.objective.plan(steps, items)
         self._planned = self.items or items
 
     def forward(self, model: Model, x: Tensor, *, step: int = 0, generator: torch.Generator | None = None) -> Terms:
