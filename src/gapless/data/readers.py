@@ -192,6 +192,7 @@ def _check(options: dict[str, Any]) -> None:
     _check_choice("scaling", options["scaling"], NAMES)
     if not isinstance(options["likelihood"], str) or not options["likelihood"]:
         raise UsageError(f"likelihood needs a name or 'auto'; got {options['likelihood']!r}", where="likelihood")
+    _size(options["resize"])
 
 
 def _check_split(held_out: Any, seed: Any) -> None:
