@@ -11,6 +11,7 @@ from gapless import study
 from gapless.adapters import all_items, audited_items, subject
 from gapless.audit import Scorecard
 from gapless.settings import Settings
+from gapless.study import training
 from gapless.training import Watch
 from test_cli import gapless as command
 
@@ -126,7 +127,7 @@ def test_a_collapse_is_announced_when_it_happens(tmp_path):
             super().__post_init__()
             self.say = said.append
 
-    original, study.Watch = study.Watch, Told
+    original, training.Watch = training.Watch, Told
     try:
         settings = Settings(latent=2, epochs=8, hidden=(64,), batch_size=32)
         study.train(data, recipe="kl-only", settings=settings, watch=True, folder=tmp_path / "run")
@@ -136,7 +137,7 @@ def test_a_collapse_is_announced_when_it_happens(tmp_path):
         study.train(data, recipe="vae", settings=settings, watch=True, folder=tmp_path / "vae")
         assert len(said) == 1
     finally:
-        study.Watch = original
+        training.Watch = original
     lines = [json.loads(line) for line in (tmp_path / "run" / "watch.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == list(range(1, 9))
     assert lines[-1]["live"] == 0

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -17,13 +17,13 @@ class Seeded(Distribution, ABC):
     To add one: call the constructor with the shape of one draw, and write `sample`, `log_prob`, `mean` and `stddev`.
 
     Args:
-        shape: of one draw, (*batch, *event).
+        shape: of one draw, (*batch, *event); whole numbers, or the symbols that stand for them in an export.
         event_dims: how many trailing axes make one example.
     """
 
     arg_constraints: ClassVar[dict] = {}  # pyright: ignore[reportIncompatibleMethodOverride]
 
-    def __init__(self, shape: Sequence[int], event_dims: int = 1):
+    def __init__(self, shape: Sequence[Any], event_dims: int = 1):
         split = len(shape) - event_dims
         super().__init__(torch.Size(shape[:split]), torch.Size(shape[split:]), validate_args=False)
 
