@@ -138,6 +138,14 @@ def test_encoders_reach_any_covariance_and_start_diagonal():
     assert torch.equal(q.stddev, torch.ones(3, 4))
 
 
+def test_what_features_share_is_in_units_of_their_own_spread():
+    parameters = torch.zeros(1, 6)
+    parameters[0, 2:] = 10 * torch.atanh(torch.tensor([0.1, -0.2, 0.3, 0.4]))
+    q = posteriors.LowRankNormal(1)(parameters)
+    scale = torch.exp(torch.tensor([1.0, -2.0]))
+    assert torch.allclose(q.factor[0, :, 0], scale * torch.tensor([3.0, 4.0]), rtol=1e-4)
+
+
 @pytest.mark.parametrize("head", [posteriors.FullNormal(), posteriors.LowRankNormal(3)], ids=["full", "low rank"])
 @pytest.mark.parametrize("latent", [1, 2, 7])
 def test_any_number_of_features(head, latent):

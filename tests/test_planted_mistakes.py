@@ -11,6 +11,7 @@ import pytest
 
 import planted_in_the_audit
 import planted_in_the_evaluation
+import planted_in_the_parts
 import planted_in_the_regularizers
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -627,6 +628,7 @@ MISTAKES = {
     ),
     **{f"audit: {name}": mistake for name, mistake in planted_in_the_audit.MISTAKES.items()},
     **planted_in_the_evaluation.MISTAKES,
+    **planted_in_the_parts.MISTAKES,
 }
 
 

@@ -256,6 +256,14 @@ def test_every_direction_can_be_drawn_around():
 # The parts.
 
 
+@pytest.mark.parametrize("latent", [2, 16])
+def test_concentrations_start_at_the_number_of_dimensions_and_stay_in_their_bound(latent):
+    raw = torch.tensor([0.0, 1e9, -1e9])
+    q = posteriors.VonMisesFisher(9.0)(torch.cat([raw[:, None], torch.ones(3, latent)], 1))
+    expected = latent * torch.exp(torch.tensor([0.0, 9.0, -9.0]))
+    assert torch.allclose(q.concentration, expected, rtol=1e-5)
+
+
 def test_embeddings_are_directions_that_the_decoder_knows():
     model, _ = recipes.build("hyperspherical", (6,), latent=4, hidden=(8,))
     model.eval()
