@@ -11,7 +11,7 @@ import torch
 
 import gapless
 from gapless import adapters, conditions, recipes, study
-from gapless.data import Feed
+from gapless.data import Feed, Items
 from gapless.errors import DataError, UsageError
 from gapless.randomness import generator
 from gapless.settings import Settings
@@ -75,6 +75,17 @@ def test_a_conditional_run_is_saved_loaded_and_used(run, tmp_path):
 def test_a_wrong_label_is_refused(run, label, match):
     with pytest.raises(UsageError, match=rf"{match}(.|\n)*one of a, b"):
         conditions.given_label(run.model, run.data.label_names, label)
+
+
+def test_a_class_beyond_the_known_ones_is_refused(run):
+    items = classes().train
+    with pytest.raises(DataError, match=r"knows 2 classes, 0 to 1;.* label number 7\nwhere: item 3\nfix: "):
+        conditions.given(run.model, Items(items.values, np.array([0, 1, -1, 7]), items.index[:4]), range(4))
+    with pytest.raises(DataError, match=r"classes a, b; here is one called 'c'\nfix: "):
+        conditions.labelled(run, items, ("c", "b"))
+    with pytest.raises(DataError, match="here is one called ''"):  # no class is a class, too, that it does not know
+        conditions.labelled(run, Items(items.values, -np.ones_like(items.labels), items.index), ("a", "b"))
+    assert (conditions.labelled(run, items, ("b", "a")).labels == 1 - items.labels).all()
 
 
 def test_labels_have_no_use_without_a_condition():

@@ -9,9 +9,10 @@ import torch
 from scipy import stats
 
 import gapless
-from gapless import likelihoods, networks, posteriors, priors
+from gapless import likelihoods, networks, posteriors, priors, study
 from gapless.adapters import audited_items
 from gapless.cli import use
+from gapless.cli.commands import app
 from gapless.data import Feed, Scaling, batch, read, read_items, write_shards
 from gapless.data.inspection import moments, survey
 from gapless.data_card import DataCard
@@ -403,6 +404,22 @@ def test_an_audit_needs_whole_items():
     assert "gapless impute" in caught.value.fix
     whole = np.nan_to_num(values, nan=1.0)
     assert len(audited_items(read(whole, missing="keep"))[0]) == 30
+
+
+def test_a_comparison_that_could_not_be_audited_is_refused_before_it_is_trained(tmp_path, capsys):
+    data, begun = read(table(rows=40)[1], missing="keep"), []
+    for problem, settings in ((DataError, Settings(latent=1, epochs=1)), (UsageError, Settings(condition=True))):
+        with pytest.raises(problem, match=r"compare"):
+            study.compare(data, settings=settings, budget="quick", callbacks=lambda name: begun.append(name) or ())
+    assert not begun
+    np.save(tmp_path / "gaps.npy", table(rows=40)[1])
+    for words, match in (
+        (("--missing", "keep"), "--audit none"),
+        (("--missing", "keep", "--condition"), "--label NAME"),
+    ):
+        with pytest.raises((DataError, UsageError), match=match):
+            app(["compare", str(tmp_path / "gaps.npy"), "-o", str(tmp_path / "c"), *words], exit_on_error=False)
+    assert not (tmp_path / "c" / "ae").exists()
 
 
 @pytest.mark.slow

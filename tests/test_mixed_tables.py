@@ -9,7 +9,7 @@ import torch
 from scipy import stats
 
 import gapless
-from gapless import distributions, likelihoods, parts, recipes
+from gapless import distributions, likelihoods, parts, recipes, study
 from gapless.cli import use
 from gapless.cli.output import write_raw
 from gapless.data import Scaling, read, read_items, write_shards
@@ -18,6 +18,7 @@ from gapless.data.kinds import column_heads
 from gapless.data.raw import Raw
 from gapless.data_card import DataCard
 from gapless.errors import DataError, UsageError
+from gapless.imputation import impute
 from gapless.settings import Settings
 from gapless.study import check_support
 
@@ -387,3 +388,21 @@ def test_a_table_with_text_is_trained_sampled_and_filled_in(gap, tmp_path, capsy
     assert differ == ([4] if gap else [])
     assert lines[4].split(",")[1] in "fm"
     assert ("nothing to fill" in capsys.readouterr().err) == (not gap)
+
+
+@pytest.mark.parametrize("likelihood", ["Mixed", "Categorical"])
+def test_numbers_of_classes_that_the_model_does_not_know_are_refused(likelihood, tmp_path):
+    codes = np.random.default_rng(0).integers(0, 3, (100, 2)).astype(float)
+    (tmp_path / "old.csv").write_text("a,b\n" + "\n".join(",".join(map(str, row)) for row in codes))
+    (tmp_path / "new.csv").write_text("a,b\n0,1\n1,3\n" + "0,0\n" * 40)
+    settings = Settings(latent=1, epochs=1, hidden=(4,))
+    run = study.train(gapless.read(tmp_path / "old.csv", likelihood=likelihood), settings=settings)
+    for read_new in (run.data.read_items, run.data.read_like):
+        read_new(tmp_path / "old.csv")
+        with pytest.raises(
+            DataError, match=r"classes 0 to 2 that the model was trained with; here is 3\nwhere: .*\nfix:"
+        ):
+            read_new(tmp_path / "new.csv")
+    with pytest.raises(DataError, match="here is 5"):
+        impute(run, np.array([[0.0, np.nan], [1.0, 5.0]]))
+    impute(run, np.array([[0.0, np.nan], [1.0, 2.0]]))

@@ -1,6 +1,7 @@
 """M2: bounds on log p(x, y) and log p(x), a classifier between them, and data in which most classes are unknown."""
 
 import copy
+import dataclasses
 import math
 import subprocess
 import sys
@@ -9,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-import gapless
+import gapless.evaluation
 from gapless import conditions, likelihoods, networks, posteriors, priors, recipes, study
-from gapless.data import Feed
-from gapless.errors import UsageError
+from gapless.data import Feed, Items, Scaling
+from gapless.errors import DataError, UsageError
 from gapless.model import Model
-from gapless.objectives import ELBO, SemiSupervised
+from gapless.objectives import ELBO, DynamicBinarization, SemiSupervised
 from gapless.randomness import generator
 from gapless.settings import Settings
 from oracles import LinearGaussian
@@ -258,6 +259,77 @@ def test_a_run_with_unknown_classes_is_trained_saved_and_used(tmp_path):
     lines = (tmp_path / "codes.csv").read_text().splitlines()
     column = lines[0].split(",").index("label")
     assert [line.split(",")[column] for line in lines[1:4]] == [f"c{codes[0]}", "", ""]
+
+
+def spelled(folder, name, unknown, items=240):
+    """The same table in a file or folder of its own, with another spelling of what is unknown."""
+    (folder / name).mkdir()
+    return table(folder / name, unknown=(unknown,), items=items)[0]
+
+
+SMALL = Settings(latent=1, epochs=2, hidden=(8,), batch_size=40, network="mlp")
+
+
+def test_an_empty_cell_is_an_unknown_class(tmp_path):
+    """The same run, to the bit, as with the word; new tables may have empty cells, other words, or no such column."""
+    empty, word = (spelled(tmp_path, name, text) for name, text in (("empty", ""), ("word", "unknown")))
+    assert "160 of 240 rows is empty" in " ".join(empty.inspection.notes)
+    runs = [study.train(data, recipe="m2", settings=SMALL) for data in (empty, word)]
+    assert runs[0].data.label_names == ("c0", "c1", "c2")
+    first, second = (run.model.state_dict() for run in runs)
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+    runs[0].save(tmp_path / "run")
+    lines = (tmp_path / "empty" / "table.csv").read_text().splitlines()
+    (tmp_path / "bare.csv").write_text("\n".join(line.rpartition(",")[0] for line in lines))
+    card = gapless.load_run(tmp_path / "run").data
+    new = [card.read_items(tmp_path / name) for name in ("bare.csv", "empty/table.csv")]
+    codes = [conditions.labelled(runs[0], *items).labels for items in new]
+    assert (codes[0] == -1).all()
+    assert (codes[1][1::3] == -1).all()
+    assert (codes[1][::3] >= 0).all()
+    summary = gapless.evaluation.evaluate(runs[0], samples=20)
+    again = gapless.evaluation.evaluate(runs[1], samples=20)
+    assert summary.bounds.elbo == again.bounds.elbo
+    assert summary.loss == again.loss
+
+
+@pytest.mark.parametrize(("recipe", "condition"), [("vae", False), ("vae", True), ("conditional-vae", False)])
+def test_other_recipes_say_what_to_do_with_empty_cells(tmp_path, recipe, condition):
+    data = spelled(tmp_path, "empty", "")
+    with pytest.raises(DataError, match=r"160 of 240 is empty(.|\n)*--drop(.|\n)*--recipe m2"):
+        study.train(data, recipe=recipe, settings=dataclasses.replace(SMALL, condition=condition))
+
+
+def test_minus_one_is_a_class_like_any_other_where_classes_must_be_known():
+    x = np.random.default_rng(0).normal(size=(60, 3))
+    data = gapless.read((x, np.where(x[:, 0] > 0, 1, -1)))
+    run = study.train(data, settings=dataclasses.replace(SMALL, condition=True))
+    assert run.model.context == 2
+    assert run.data.label_names == ("-1", "1")
+
+
+def test_what_the_codes_of_unknown_classes_carry_is_measured_under_the_most_probable_class(two):
+    model, objective = two.model(), SemiSupervised(two.classifier())
+    x = two.linear.sample(40)
+    items = Items(x.numpy(), np.array([0, -1] * 20), np.arange(40))
+    feed = Feed(items, Scaling((0.0,), (1.0,), "none"))
+    feed.batch = lambda rows: x[rows]  # float64, as the model
+    found = conditions.classified(model, objective, feed)
+    best = two.log_joint(x).argmax(1).numpy()
+    assert (found.items.labels == np.where(items.labels < 0, best, 0)).all()
+    assert (items.labels[1::2] == -1).all()
+    assert conditions.classified(model, ELBO(), feed) is feed
+    assert conditions.classified(model, objective, found) is found
+    assert (conditions.classified(model, DynamicBinarization(objective), feed).items.labels >= 0).all()
+
+
+def test_classes_that_a_model_has_never_met_are_refused(tmp_path):
+    data, _ = table(tmp_path)
+    run = study.train(data, recipe="m2", settings=SMALL)
+    items = conditions.known_classes(data).train
+    with pytest.raises(DataError, match=r"classes c0, c1, c2; here is one called 'c9'(.|\n)*fix: (.|\n)*empty cell"):
+        conditions.labelled(run, items, ("c0", "c1", "c9"))
+    assert (conditions.labelled(run, items, ("c2", "c1", "c0")).labels == np.array([2, 1, 0, -1])[items.labels]).all()
 
 
 def test_training_that_was_cut_ends_in_the_same_bits(tmp_path):

@@ -12,6 +12,8 @@ from gapless.errors import DataError, GaplessError
 
 __all__ = ["DataCard"]
 
+_TOGETHER = 4096
+
 
 @dataclass(frozen=True)
 class DataCard:
@@ -91,6 +93,36 @@ class DataCard:
                 cells[row, column] = names[int(values[row, column])]
         return cells
 
+    def check_classes(self, values: np.ndarray, *, where: str | None = None) -> None:
+        """Refuse values that are the number of no class of a categorical feature.
+
+        Args:
+            values: raw units, shape (n, *event); what is missing is not a number.
+            where: their source, for the message.
+
+        Raises:
+            DataError: with the first of them.
+        """
+        for at, classes in self._classes:
+            codes = values.astype(np.float64)[:, at]  # which are not scaled
+            wrong = ~np.isnan(codes) & ((codes < 0) | (codes > classes - 1) | (codes != np.floor(codes)))
+            if wrong.any():
+                column = f"column {self.columns[at]!r}" if isinstance(at, int) and self.columns else "a value"
+                raise DataError(
+                    f"{column} is one of the classes 0 to {classes - 1} that the model was trained with; here is "
+                    f"{codes[wrong][0]:g}",
+                    where=where,
+                    fix="leave those items out, or train again on data in which every class occurs",
+                )
+
+    @property
+    def _classes(self) -> list[tuple[Any, int]]:
+        """Where there are numbers of classes, and how many classes: all features at once where they are alike."""
+        if self.likelihood == "Categorical":
+            return [(slice(None), self.arguments["classes"])]
+        heads = enumerate(self.arguments.get("columns", ()))
+        return [(column, head.get("classes", 2)) for column, head in heads if head["kind"] == "Categorical"]
+
     def read(self) -> Dataset:
         """The data of the run, split as it was, read again from where it was.
 
@@ -119,6 +151,8 @@ class DataCard:
         """
         data = read(source, **self._options(tuple(self.options)), categories=self._known)
         self._check(data)
+        for part in (data.train, data.held_out):
+            self._check_codes(part, data.source)
         return replace(data, scaling=self.scaling, arguments=self.arguments)
 
     def read_items(self, source: Any, *, missing: str | None = None) -> tuple[Items, tuple[str, ...]]:
@@ -143,7 +177,12 @@ class DataCard:
             except GaplessError:
                 raise error from None
         self._check(part)
+        self._check_codes(part.items, part.source)
         return part.items, part.label_names
+
+    def _check_codes(self, items: Items, where: str) -> None:
+        for start in range(0, len(items), _TOGETHER) if self._classes else ():
+            self.check_classes(items.take(range(start, min(start + _TOGETHER, len(items)))), where=where)
 
     @property
     def _known(self) -> dict[str, tuple[str, ...]]:

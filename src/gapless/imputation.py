@@ -55,6 +55,7 @@ def impute(run: Run, values: np.ndarray, *, samples: int = 1000, seed: int = 0) 
 
     Raises:
         UsageError: values of another shape, a number of draws out of range, or a model without importance weights.
+        DataError: the number of a class that the model does not know.
     """
     return fill(run, values, samples=samples, seed=seed).values
 
@@ -66,6 +67,7 @@ def fill(run: Run, values: np.ndarray, *, samples: int = 1000, seed: int = 0) ->
         raise UsageError(f"the items of this run have the shape {run.data.event_shape}; got {values.shape[1:]}")
     if not 1 <= samples <= _MOST:
         raise UsageError(f"samples takes 1 to {_MOST:,}; got {samples}")
+    run.data.check_classes(values)
     if values.dtype.kind != "f":
         return Imputed(values, np.empty(0))
     model, effective = masked(run.model), []

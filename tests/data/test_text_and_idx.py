@@ -73,6 +73,24 @@ def test_missing_cells_are_counted_and_placed(cell, tmp_path):
     assert "data row 2, line 4, column 'b'" in caught.value.where
 
 
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_labels_that_are_empty_are_a_class_without_a_name(kind, tmp_path):
+    labels = ["10", "", "9", "", "10", "2"]
+    path = tmp_path / f"t.{kind}"
+    if kind == "csv":
+        path.write_text("x,y\n" + "".join(f"{i},{label}\n" for i, label in enumerate(labels)))
+    else:
+        pyarrow = pytest.importorskip("pyarrow")
+        from pyarrow import parquet
+
+        numbers = pyarrow.array([int(label) if label else None for label in labels], pyarrow.int8())
+        parquet.write_table(pyarrow.table({"x": [float(i) for i in range(6)], "y": numbers}), path)
+    data = read(path, label="y")
+    assert data.label_names == ("", "2", "9", "10")
+    for part in (data.train, data.held_out):
+        assert [data.label_names[code] for code in part.labels] == [labels[row] for row in part.index]
+
+
 @pytest.mark.parametrize(
     ("text", "say"),
     [
@@ -91,7 +109,6 @@ def test_missing_cells_are_counted_and_placed(cell, tmp_path):
         ("\n\n", "no rows"),
         ("", "empty"),
         ("a,y\n" + "\n".join(f"{i},name{i}" for i in range(100)), "not numbers"),
-        ("a,y\n1,red\n2,blue\n3,\n4,red", "missing"),
     ],
 )
 def test_malformed_tables(text, say, tmp_path):

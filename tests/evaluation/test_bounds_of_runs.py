@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from gapless import likelihoods, recipes
+from gapless import likelihoods, networks, posteriors, priors, recipes
 from gapless.data import Feed, Items, Scaling
 from gapless.errors import UsageError
 from gapless.evaluation.bits import counting_of
@@ -14,6 +14,7 @@ from gapless.evaluation.bounds import _Weights, chosen_items, measured_bounds
 from gapless.evaluation.codes import posterior_means
 from gapless.evaluation.reconstructions import reconstruction_errors
 from gapless.likelihoods import Bernoulli, Normal
+from gapless.model import Model
 from oracles import LinearGaussian, linear_elbo
 
 ORACLE = LinearGaussian.make()
@@ -272,3 +273,50 @@ def test_active_units_are_the_variance_of_the_means(ledger):
         )  # fmt: skip
     assert truth[2] < 0.01 < truth[1]
     assert found.active.tolist() == [True, True, False]
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_errors_of_mixed_columns_are_those_of_their_kind(missing):
+    """Quantities by their means, categories by the most probable one; what is missing counts nowhere."""
+    mixed = likelihoods.Mixed((likelihoods.Normal(), likelihoods.Categorical(3), likelihoods.Bernoulli()))
+    head = likelihoods.Masked(mixed) if missing else mixed
+    shown = head.view_shape((3,))
+    torch.manual_seed(0)
+    model = Model(
+        encoder=networks.MLP(shown, (4,)), posterior=posteriors.DiagonalNormal(), prior=priors.StandardNormal(2),
+        decoder=networks.MLP((2,), head.parameter_shape((3,))), likelihood=head, event_shape=(3,),
+    ).eval()  # fmt: skip
+    rng = np.random.default_rng(0)
+    rows = np.stack([rng.normal(size=40), rng.integers(0, 3, 40), rng.integers(0, 2, 40)], 1)
+    if missing:
+        rows[rng.random(rows.shape) < 0.2] = np.nan
+    scaling = Scaling((5.0, 0.0, 0.0), (2.0, 1.0, 1.0), "standard")
+    feed = Feed(Items(rows * [2, 1, 1] + [5, 0, 0], None, np.arange(40)), scaling)
+    found = reconstruction_errors(model, feed, torch.arange(40))
+    with torch.no_grad():
+        p = model.decode(model.embed(torch.tensor(rows, dtype=torch.float32)))
+    mean, mode = p.mean.numpy(), p.mode.numpy()
+    squared, wrong = np.nanmean((rows - mean) ** 2, 0), np.nanmean(np.where(np.isnan(rows), np.nan, rows != mode), 0)
+    assert found.squared[[0, 2]] == pytest.approx(squared[[0, 2]], rel=1e-5)
+    assert np.isnan(found.squared[1])
+    assert found.wrong[1] == pytest.approx(wrong[1])
+    assert 0 < found.wrong[1] < 1
+    assert np.isnan(found.wrong[[0, 2]]).all()
+    assert found.mse == pytest.approx(squared[[0, 2]].mean(), rel=1e-5)
+    assert found.raw_mse == pytest.approx((4 * squared[0] + squared[2]) / 2, rel=1e-5)
+    told = found.to_dict()
+    assert told["wrong_categories"] == pytest.approx(wrong[1])
+    assert told["by_kind"]["Normal"]["raw_mse"] == pytest.approx(4 * squared[0], rel=1e-5)
+    assert told["by_kind"]["Categorical"]["mse"] is None
+    assert told["by_kind"]["Bernoulli"]["mse"] == pytest.approx(squared[2], rel=1e-5)
+
+
+def test_a_table_of_categories_has_a_share_of_wrong_ones():
+    model = recipes.build("vae", (3,), latent=2, likelihood={"kind": "Categorical", "classes": 4})[0].eval()
+    rows = np.random.default_rng(0).integers(0, 4, (30, 3)).astype(np.float32)
+    feed = Feed(Items(rows, None, np.arange(30)), Scaling((0.0,), (1.0,), "none"))
+    found = reconstruction_errors(model, feed, torch.arange(30))
+    with torch.no_grad():
+        mode = model.decode(model.embed(torch.from_numpy(rows))).mode.numpy()
+    assert found.wrong_share == pytest.approx((rows != mode).mean())
+    assert found.mse is None

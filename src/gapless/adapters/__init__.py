@@ -16,7 +16,7 @@ from gapless.distributions.flowing import Pushed
 from gapless.errors import DataError, UsageError
 from gapless.model import Model
 
-__all__ = ["all_items", "audited_items", "law_of", "subject"]
+__all__ = ["all_items", "audited_items", "check_auditable", "law_of", "subject"]
 
 ENOUGH_HELD_OUT = 1000
 MOST_ITEMS = 20_000
@@ -137,6 +137,26 @@ def _whole(x: Tensor, data: Dataset) -> Tensor:
         raise DataError(
             f"{broken:,} of {len(x):,} items have missing values: an audit compares whole items",
             where=data.source,
-            fix="fill them first, gapless impute RUN -o FILE, and audit the run on that file; or use --audit none",
+            fix="use --audit none; then fill them, gapless impute RUN -o FILE, and audit the run on that file",
         )
     return x
+
+
+def check_auditable(data: Dataset, *, condition: bool = False) -> None:
+    """Refuse what an audit of models yet to be trained would refuse, before they are.
+
+    Args:
+        data: what they are to be trained on and judged by.
+        condition: whether they will be given the class of each item.
+
+    Raises:
+        DataError: values are missing.
+        UsageError: the models will be conditional.
+    """
+    if condition:
+        raise UsageError(
+            "conditional models are not compared: their latent space is another one for every label",
+            fix="leave --condition out; or train them one by one, and audit each for one label: --label NAME",
+        )
+    if data.missing:
+        audited_items(data)

@@ -9,7 +9,7 @@ from gapless.audit import Scorecard, scorecard
 from gapless.audit.card import HEADLINE
 from gapless.cli.options import check_reference
 from gapless.cli.output import cards_table, print_json, say
-from gapless.conditions import given_label, of_label
+from gapless.conditions import given_label, labelled_data, of_label
 from gapless.data import Feed
 from gapless.errors import AuditBelowBar, UsageError
 from gapless.training import latent_statistics
@@ -38,7 +38,7 @@ def audit(
     run.model = given_label(run.model, run.data.label_names, label)
     data = run.data.read() if source is None else run.data.read_like(source)
     if label is not None:
-        data = of_label(data, label)
+        data = of_label(labelled_data(run, data), label)
     items, labels, said = adapters.audited_items(data) if source is None else adapters.all_items(data)
     say(f"auditing {folder} on {said}")
     card = scorecard(adapters.subject(run.model), items, reference=reference, budget=budget, labels=labels, seed=seed)

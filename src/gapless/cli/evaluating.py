@@ -152,13 +152,19 @@ def _errors(found: Summary) -> Rows:
     errors = found.errors
     if errors is None:
         return []
-    rows: Rows = [
-        ("mean squared error", f"{errors.mse:.4g}", "of reconstructions, model units"),
-        ("mean absolute error", f"{errors.mae:.4g}", "of reconstructions, model units"),
-    ]
-    if not np.all(errors.scale == 1):
-        said = f"in the units of the data; mean squared error {errors.raw_mse:.4g}"
-        rows.append(("mean absolute error", f"{errors.raw_mae:.4g}", said))
+    rows: Rows = []
+    if errors.mse is not None:
+        rows.append(("mean squared error", f"{errors.mse:.4g}", "of reconstructions, model units"))
+        rows.append(("mean absolute error", f"{errors.mae:.4g}", "of reconstructions, model units"))
+        if not np.all(errors.scale == 1):
+            said = f"in the units of the data; mean squared error {errors.raw_mse:.4g}"
+            rows.append(("mean absolute error", f"{errors.raw_mae:.4g}", said))
+    if errors.wrong_share is not None:
+        rows.append(("wrong categories", f"{errors.wrong_share:.1%}", "another one is the most probable; 0 is best"))
+    for kind, part in errors.by_kind.items():
+        names = part.mae is None
+        value, said = (part.wrong_share, "wrong share") if names else (part.mae, "mean absolute error, model units")
+        rows.append((f"  {kind}", f"{value:.4g}", f"{said}, over {part.squared.size} columns"))
     return rows
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gapless import runs
 from gapless.cli.output import say, write_columns, write_items, write_raw
-from gapless.conditions import aligned, given, given_label
+from gapless.conditions import classified, given, given_label, labelled
 from gapless.data import Feed, Items
 from gapless.errors import DataError, UsageError
 from gapless.model import Model
@@ -92,9 +92,9 @@ def interpolate(
     for name, position in (("--from", start), ("--to", end)):
         if not 0 <= position < len(items):
             raise UsageError(f"{name} takes 0 to {len(items) - 1}; got {position}")
-    feed = Feed(items, run.scaling)
+    feed = classified(run.model, run.objective, Feed(items, run.scaling))
     first, last = feed.batch(torch.tensor([start, end]))
-    model = given(run.model, items, [start])  # of the class of the first, where that matters
+    model = given(run.model, feed.items, [start])  # of the class of the first, where that matters
     with torch.no_grad():
         begin, finish = model.embed(torch.stack([first, last]))
     codes = torch.lerp(begin, finish, torch.linspace(0, 1, steps)[:, None])
@@ -104,7 +104,7 @@ def interpolate(
 def _items(run: runs.Run, source: str | None, *, missing: str | None = None) -> tuple[Items, tuple[str, ...]]:
     items, names = run.data.read_items(run.data.source if source is None else source, missing=missing)
     # Codes of a conditional model's classes are those it was trained with, whatever classes these items have.
-    return (aligned(items, names, run.data.label_names), run.data.label_names) if run.model.context else (items, names)
+    return labelled(run, items, names), run.data.label_names if run.model.context else names
 
 
 def _labels(items: Items, label_names: tuple[str, ...]) -> dict[str, np.ndarray]:
@@ -122,8 +122,9 @@ def _parts(run: runs.Run, items: int) -> np.ndarray:
 
 def _batches(run: runs.Run, items: Items) -> Iterator[tuple[Model, Tensor]]:
     """Batches in model units, each with the model that is given the items' classes if it is conditional."""
-    for number, x in enumerate(Feed(items, run.scaling).batches(BATCH)):
-        yield given(run.model, items, range(number * BATCH, number * BATCH + len(x))), x
+    feed = classified(run.model, run.objective, Feed(items, run.scaling))
+    for number, x in enumerate(feed.batches(BATCH)):
+        yield given(run.model, feed.items, range(number * BATCH, number * BATCH + len(x))), x
 
 
 @torch.no_grad()

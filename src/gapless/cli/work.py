@@ -30,6 +30,7 @@ def compare(
 ) -> None:
     """Read, train three models, audit them, write their runs and the report; or go on where that stopped."""
     from gapless import study
+    from gapless.adapters import check_auditable
     from gapless.workplaces import claimed
 
     if budget not in ("default", "quick", "none"):
@@ -43,6 +44,8 @@ def compare(
     folder = output or Path("runs") / f"compare-{_stem(source)}"
     with claimed(folder, fresh=keeping.fresh, force=keeping.force) as place:
         data = _read(source, reading, settings)
+        if budget != "none" or settings.condition:  # the report, too, is of models that need no label
+            check_auditable(data, condition=settings.condition)
         place.begin(study.plan_of(data, settings, recipes=list(study.COMPARED), audit=budget, reference=reference))
         if place.finished:
             return _show_finished(folder, json=json)

@@ -291,7 +291,7 @@ def _coded(column: Any, codes: dict[str, float]) -> np.ndarray:
 
 
 class Coder:
-    """Labels to codes, piece by piece, in the order they are met.
+    """Labels to codes, piece by piece, in the order they are met; what is missing is the class without a name.
 
     Args:
         name: of the column, for messages.
@@ -307,8 +307,7 @@ class Coder:
 
     def __call__(self, column: Any) -> np.ndarray:
         """The codes of some rows, (k,) int64."""
-        types = pyarrow("pyarrow.types")
-        refuse_nulls(column, self.name, self._rows, self.where)
+        types, missing = pyarrow("pyarrow.types"), np.asarray(column.is_null())
         self._rows += len(column)
         column = column if types.is_dictionary(column.type) else column.dictionary_encode()
         kind = column.type.value_type
@@ -316,7 +315,8 @@ class Coder:
             what = f"labels need numbers or text; column {printable(self.name)!r} holds {kind}"
             raise DataError(what, where=self.where, fix="name another column: --label NAME")
         local = np.array([self._code(v) for v in column.dictionary.to_pylist()], dtype=np.int64)
-        return local[column.indices.to_numpy(zero_copy_only=False).astype(np.int64)]
+        found = np.append(local, 0)[column.indices.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)]
+        return np.where(missing, self._codes.setdefault("", len(self._codes)), found) if missing.any() else found
 
     def _code(self, value: Any) -> int:
         if self.known and not (isinstance(value, int) and 0 <= value < len(self.known)):
@@ -331,10 +331,13 @@ class Coder:
             DataError: if nobody asked for this column and it is text that never repeats.
         """
         if self.known:
-            return np.arange(len(self.known)), self.known
-        values = np.array(list(self._codes))
+            return np.arange(len(self._codes)), (*self.known, *[""] * ("" in self._codes))
+        values = np.array([value for value in self._codes if value != ""])
         if not self.asked and values.dtype.kind == "U" and len(values) > max(_FEW, self._rows / 10):
             what = f"column {printable(self.name)!r} is not numbers, and has {len(values)} spellings"
             fix = f"leave it out: --drop {printable(self.name)!r}; or say that it holds the classes: --label NAME"
             raise DataError(what, where=self.where, fix=fix)
-        return encode(values, items=len(values), where=self.where)
+        rank, names = encode(values, items=len(values), where=self.where)
+        if "" not in self._codes:
+            return rank, names
+        return np.insert(rank + 1, list(self._codes).index(""), 0), ("", *names)

@@ -11,7 +11,7 @@ __all__ = ["encode", "looks_continuous"]
 
 
 def encode(labels: Any, *, items: int, where: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Codes and class names of labels: numbers sort as numbers, text as text.
+    """Codes and class names of labels: numbers sort as numbers, text as text; empty text, no class, comes first.
 
     Args:
         labels: (n,) or (n, 1) whole numbers, floats, booleans or text.
@@ -35,7 +35,8 @@ def encode(labels: Any, *, items: int, where: str) -> tuple[np.ndarray, tuple[st
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         bad = np.flatnonzero(~np.isfinite(array))
         what = f"{len(bad)} labels are not finite, the first in row {bad[0]} counted from 0"
-        raise DataError(what, where=where, fix="fill or remove those rows, or read without labels")
+        fix = "fill or remove those rows, or read without labels; for a semi-supervised recipe (m2) give them as -1"
+        raise DataError(what, where=where, fix=fix)
     distinct, codes = np.unique(array, return_inverse=True)
     return _in_order([_name(value) for value in distinct.tolist()], codes.reshape(-1))
 
@@ -55,7 +56,7 @@ def _name(value: Any) -> str:
 
 def _in_order(names: list[str], codes: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
     try:
-        order = sorted(range(len(names)), key=lambda i: float(names[i]))
+        order = sorted(range(len(names)), key=lambda i: float(names[i] or "-inf"))
     except ValueError:
         order = list(range(len(names)))
     rank = np.argsort(np.array(order, dtype=np.int64))

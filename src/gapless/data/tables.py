@@ -65,7 +65,7 @@ def read_table(path: Path, request: Request) -> Raw:
     values = table.values if len(keep) == len(table.names) else table.values[:, keep]
     if not request.keep_missing:
         _refuse_missing(table, values, keep, where)
-    _refuse_unlabelled(table, labels, where)
+    _note_unlabelled(table, labels)
     columns = tuple(printable(table.names[i]) for i in keep)
     if not len(values):
         raise DataError("the table has no rows of numbers", where=where, fix="add rows")
@@ -292,10 +292,11 @@ def _refuse_missing(table: _Table, values: np.ndarray, keep: list[int], where: s
     _refuse_first(table, missing, names, where, fix)
 
 
-def _refuse_unlabelled(table: _Table, labels: list[str] | None, where: str) -> None:
-    missing = np.array([[text == ""] for text in labels or ()])
-    if missing.any():
-        _refuse_first(table, missing, ["(the labels)"], where, "fill or remove them, or leave the column out: --drop")
+def _note_unlabelled(table: _Table, labels: list[str] | None) -> None:
+    """Tell of rows without a class: their label is empty, which is for the recipe to take or to refuse."""
+    empty = (labels or []).count("")
+    if empty:
+        table.notes.append(f"the label of {empty:,} of {len(table.lines):,} rows is empty: their class is not known")
 
 
 def _refuse_first(table: _Table, missing: np.ndarray, names: list[str], where: str, fix: str) -> None:

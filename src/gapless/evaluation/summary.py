@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from gapless.conditions import classified, labelled
 from gapless.data import Feed, Items, factors_of
-from gapless.errors import UsageError
+from gapless.errors import DataError, UsageError
 from gapless.evaluation.bits import Bits, counting_of
 from gapless.evaluation.bounds import MEMORY, Bounds, chosen_items, measured_bounds
 from gapless.evaluation.codes import Codes, posterior_means
@@ -96,7 +97,7 @@ class Summary:
             "elbo": self._elbo(),
             "evidence": self._evidence(),
             "bits_per_dim": {"value": self.bits.value, "how": self.bits.how},
-            "reconstruction_errors": self._errors(),
+            "reconstruction_errors": None if self.errors is None else self.errors.to_dict(),
             "active_units": {
                 "count": int(self.codes.active.sum()),
                 "latent": len(self.codes.active),
@@ -141,12 +142,6 @@ class Summary:
             "dominated": found.dominated,
         }  # fmt: skip
 
-    def _errors(self) -> dict[str, float] | None:
-        found = self.errors
-        if found is None:
-            return None
-        return {"mse": found.mse, "mae": found.mae, "raw_mse": found.raw_mse, "raw_mae": found.raw_mae}
-
 
 def evaluate(
     run: Run | str | Path,
@@ -185,6 +180,7 @@ def evaluate(
     kinds = _kinds(features)
     for kind in kinds:
         check_features(kind)
+    work.check_comparable(kinds, seed)
     known = factors if factors is not None else factors_of(run.data.source if data is None else data)
     work.check_factors(known)
     found = measured_bounds(run.model, work.feed, work.positions, **options, progress=progress)
@@ -205,32 +201,35 @@ def evaluate(
 
 @dataclass(frozen=True)
 class _Work:
-    """A model in evaluation mode and the items it is evaluated on."""
+    """A model in evaluation mode and the items it is evaluated on; of unknown classes the most probable ones."""
 
     run: Run
     feed: Feed
     positions: torch.Tensor
     training: Items | None
     said: str
+    as_read: Items
 
     @classmethod
     def of(cls, run: Run, data: Any, *, items: int | None, seed: int) -> "_Work":
         run.model.eval()
         if data is None:
             read = run.data.read()
-            part, training, name = read.held_out, read.train, "held-out items"
+            part, training = (labelled(run, items, read.label_names) for items in (read.held_out, read.train))
+            name = "held-out items"
         else:
-            part, training, name = run.data.read_items(data)[0], None, "items"
+            part, training, name = labelled(run, *run.data.read_items(data)), None, "items"
         positions = chosen_items(len(part), items, seed=seed)
         device = next(run.model.parameters()).device
         count = f"{len(part):,} {name}"
         said = count if len(positions) == len(part) else f"{len(positions):,} of {count}, chosen at random"
-        return cls(run, Feed(part, run.scaling, device=device), positions, training, said)
+        feed = Feed(part, run.scaling, device=device)
+        return cls(run, classified(run.model, run.objective, feed), positions, training, said, part)
 
     @property
     def items(self) -> Items:
-        """The items chosen."""
-        part, rows = self.feed.items, self.positions.numpy()
+        """The items chosen, with the classes they were read with."""
+        part, rows = self.as_read, self.positions.numpy()
         return Items(part.values, None if part.labels is None else part.labels[rows], part.index[rows])
 
     def loss(self, seed: int) -> float:
@@ -260,11 +259,35 @@ class _Work:
                     fix="give one value for every item of the data, in its order",
                 )  # fmt: skip
 
+    def check_comparable(self, kinds: Sequence[str | tuple[str, Extractor]], seed: int) -> None:
+        """Refuse features that these items, or this model, do not have."""
+        if "embedding" in kinds and self.run.model.context:
+            raise UsageError(
+                "a conditional model has another embedding for every label", where="features", fix="use pixels or pca"
+            )
+        broken = int(np.isnan(self._real(seed)).reshape(len(self._compared(seed)), -1).any(1).sum()) if kinds else 0
+        if broken:
+            raise DataError(
+                f"{broken:,} of the items have missing values: generated items are compared with whole ones",
+                where="features",
+                fix="fill them first, gapless impute RUN -o FILE, and evaluate the run on that file",
+            )
+
+    def _compared(self, seed: int) -> torch.Tensor:
+        """Positions of the items that generated ones are compared with."""
+        most = min(MOST_COMPARED, max(FEWEST_COMPARED, MOST_VALUES // math.prod(self.feed.event_shape)))
+        return chosen_items(len(self.feed), most, seed=seed)
+
+    def _real(self, seed: int) -> np.ndarray:
+        return self.feed.batch(self._compared(seed)).cpu().numpy()
+
     def factors(self, known: Mapping[str, np.ndarray], seed: int) -> Disentanglement:
         """Scores on all items, training items too, as published: mutual information of few items comes out too high."""
         everything = self.feed.items if self.training is None else _joined(self.feed.items, self.training)
         rows = chosen_items(len(everything), MOST_FACTORED, seed=seed)
-        feed = Feed(everything, self.run.scaling, device=self.feed.device)
+        feed = classified(
+            self.run.model, self.run.objective, Feed(everything, self.run.scaling, device=self.feed.device)
+        )
         means, index = posterior_means(self.run.model, feed, rows).loc, everything.index[rows.numpy()]
         return disentanglement(means, {name: np.asarray(values)[index] for name, values in known.items()}, seed=seed)
 
@@ -272,9 +295,7 @@ class _Work:
         """Generated items against real ones, at most 5,000 a side, equally many; fewer where they are large."""
         if not kinds:
             return ()
-        most = min(MOST_COMPARED, max(FEWEST_COMPARED, MOST_VALUES // math.prod(self.feed.event_shape)))
-        rows = chosen_items(len(self.feed), most, seed=seed)
-        real = self.feed.batch(rows).cpu().numpy()
+        rows, real = self._compared(seed), self._real(seed)
         # grey pictures are shown as their means, and judged as they are shown; bits and rows of tables are draws
         noise = self.run.data.kind == "table" or self._discrete()
         part, chosen = self.feed.items, rows.numpy()

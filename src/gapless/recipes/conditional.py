@@ -32,6 +32,7 @@ RECIPES: dict[str, Recipe] = {
         "Kingma, Mohamed, Rezende & Welling (2014), M2",
         objective=_semi_supervised,
         conditional=True,
+        semi_supervised=True,
         options={"alpha": 1.0},
         also=("beta", "samples", "classifier"),
     ),

@@ -49,6 +49,7 @@ class Recipe:
         likelihood: the likelihood it is about; None leaves the choice to the data.
         network: the networks it is about; None leaves the choice to the data.
         conditional: whether encoder and decoder are given the label of each item.
+        semi_supervised: whether the label of an item may be unknown.
         options: default values of the options that the recipe is about.
         also: further options it takes; their makers know the default values.
     """
@@ -61,6 +62,7 @@ class Recipe:
     likelihood: str | None = None
     network: str | None = None
     conditional: bool = False
+    semi_supervised: bool = False
     options: dict[str, Any] = field(default_factory=dict)
     also: tuple[str, ...] = ()
 

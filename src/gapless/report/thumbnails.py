@@ -125,5 +125,5 @@ def png_uri(content: bytes | np.ndarray) -> str:
 def value_range(values: Sequence[np.ndarray]) -> tuple[float, float]:
     """The lowest and highest value to show: the central 99.8 % of all given values."""
     flat = np.concatenate([np.asarray(part, dtype=np.float32).ravel() for part in values])
-    low, high = np.quantile(flat, [0.001, 0.999])
+    low, high = np.nanquantile(flat, [0.001, 0.999])  # what is missing is shown as 0
     return float(low), float(max(high, low + 1e-6))

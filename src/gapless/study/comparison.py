@@ -121,6 +121,10 @@ def compare(
         The three runs, the codes of the held-out items, and the audit.
     """
     settings = settings or Settings(latent=2)
+    if budget is not None:
+        from gapless.adapters import check_auditable
+
+        check_auditable(data, condition=settings.condition)
     places = {name: None if folder is None else Path(folder) / name for name in COMPARED}
     runs = {
         name: train(

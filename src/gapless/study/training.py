@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from gapless import processes, recipes
-from gapless.conditions import given, known_classes
+from gapless.conditions import check_classes, classified, given, known_classes
 from gapless.data import Dataset, Feed, Items, batch
 from gapless.errors import UsageError
 from gapless.model import Model
@@ -118,7 +118,7 @@ def plan_of(data: Dataset, settings: Settings, **more: Any) -> dict[str, Any]:
 
 @dataclass
 class Work:
-    """One recipe on one data set; for a conditional model its unknown classes are told from the others."""
+    """One recipe on one data set; for a semi-supervised model its unknown classes are told from the others."""
 
     data: Dataset
     recipe: str
@@ -128,9 +128,9 @@ class Work:
     log_with: tuple[str, ...] = ()
 
     def __post_init__(self):
-        conditional = self.settings.condition or recipes.named_recipe(self.recipe).conditional
-        self.data = known_classes(self.data) if conditional else self.data
-        self.classes = number_of_classes(self.data) if conditional else 0
+        recipe = recipes.named_recipe(self.recipe)
+        self.data = known_classes(self.data) if recipe.semi_supervised else check_classes(self.data)
+        self.classes = number_of_classes(self.data) if self.settings.condition or recipe.conditional else 0
 
     def made(self, place: Workplace, max_time: float | None) -> Run:
         """Trained in a folder, or loaded from it where that was done before."""
@@ -167,7 +167,8 @@ class Work:
         run = Run(model, objective, self.recipe, DataCard.of(data), replace(settings, epochs=epochs))
         run.history = [epoch.to_dict() for epoch in history]
         kept = history and (best_epoch(history) if objective.comparable else history[-1]).epoch
-        run.held_out = {"epoch": kept or 0, **_held_out(run, held_out, latent_statistics(model, held_out))}
+        told_apart = classified(model, objective, held_out)
+        run.held_out = {"epoch": kept or 0, **_held_out(run, held_out, latent_statistics(model, told_apart))}
         return run
 
     def _built(self) -> tuple[Model, Objective]:
