@@ -106,8 +106,8 @@ def test_data_without_classes_is_refused():
 
 def test_any_recipe_can_be_conditional():
     settings = Settings(latent=1, epochs=1, hidden=(8,), condition=True)
-    model = study.train(classes(100), recipe="iwae", settings=settings).model
-    assert model.context == 2
+    for recipe in ("iwae", "vampprior"):
+        assert study.train(classes(100), recipe=recipe, settings=settings).model.context == 2
 
 
 def test_accumulated_parts_are_given_their_own_rows():

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import integrate, stats
 
-from gapless import distributions, networks, posteriors, priors
+from gapless import distributions, networks, posteriors, priors, recipes
 from gapless.distributions import DiagonalNormal, divergence
 from gapless.errors import UsageError
 from gapless.likelihoods import Normal
@@ -185,6 +185,29 @@ def test_the_kl_to_a_vampprior_moves_inputs_and_encoder(posterior, codes):
     assert model.prior.inputs.grad.abs().min() > 0
     assert all(p.grad is not None and p.grad.any() for p in model.encoder.parameters())
     assert model.sample(6, generator=noise()).shape == (6, 1, 5) or model.sample(6).shape == (6, 5)
+
+
+def test_pseudo_inputs_of_a_conditional_model_have_a_context_of_their_own():
+    """q(z | u_k, c_k) whatever class is bound; contexts start at those of the items, are trained, and stay in [0, 1]."""
+    model, _ = recipes.build("vampprior", (5,), latent=2, hidden=(6,), context=3, options={"components": 4})
+    model, x, classes = model.double(), randn(7, 5), torch.eye(3).double()[torch.arange(7) % 3]
+    model.given(classes).start(x)
+    assert torch.equal(model.prior.contexts, classes[:4])
+    z, q = randn(9, 2, seed=3), model.given(classes[:4]).encode(x[:4])
+    normals = [torch.distributions.Normal(q.loc[k], q.scale[k]).log_prob(z).sum(-1) for k in range(4)]
+    expected = torch.stack(normals).logsumexp(0) - math.log(4)
+    for bound in (classes, classes[[1]]):
+        assert torch.allclose(model.given(bound).prior_distribution().log_prob(z), expected, atol=1e-12)
+    ELBO(0.0, 1.0)(model.given(classes), x, generator=noise()).loss.backward()
+    assert model.prior.contexts.grad.abs().min() > 0
+    with torch.no_grad():
+        model.prior.contexts.add_(5)
+    ones = model.given(torch.ones(4, 3).double()).encode(x[:4])
+    assert torch.equal(model.given(classes).prior_distribution().components.mean, ones.mean)
+    again = Model.from_description(model.describe())
+    again.load_state_dict(model.state_dict())
+    with pytest.raises(UsageError, match=r"context of the items, 3 numbers; they have 0(.|\n)*context=3"):
+        Model.from_description({**model.describe(), "prior": {**model.describe()["prior"], "context": 0}})
 
 
 def test_a_vampprior_needs_encode():

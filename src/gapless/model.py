@@ -132,9 +132,14 @@ class Model(nn.Module):
         """The encoder's output for x of shape (batch, *event): what the posterior head is given."""
         return self.encoder(self._joined(self.shown(x), 0))
 
-    def encode(self, x: Tensor) -> Distribution:
-        """q(z|x): batch_shape (batch,), event_shape (latent,), for x of shape (batch, *event)."""
-        return self.posterior(self.encoded(x))
+    def encode(self, x: Tensor, context: Tensor | None = None) -> Distribution:
+        """q(z|x): batch_shape (batch,), event_shape (latent,), for x of shape (batch, *event).
+
+        Args:
+            x: the items.
+            context: in the place of the bound one, shape (batch, context).
+        """
+        return self.posterior((self if context is None else self.given(context)).encoded(x))
 
     def embed(self, x: Tensor) -> Float[Tensor, "batch latent"]:
         """The embedding of x: the mean of q(z|x), the same at every call."""
@@ -202,7 +207,7 @@ class Model(nn.Module):
         self.posterior.start(self.encoded(x))
         if self.likelihood.missing:  # pseudo-inputs are whole: they begin at the mean where nothing was observed
             x = torch.where(x.isnan(), x.nanmean(0).nan_to_num(0.0), x)
-        self.prior.start(x)
+        self.prior.start(x, self.contexts[0] if self.context else None)
         self.likelihood.start(x)
 
     def describe(self) -> dict[str, Any]:
@@ -242,6 +247,11 @@ class Model(nn.Module):
         if tuple(self.encoder.inputs) != (shown[0] + self.context, *shown[1:]):
             raise UsageError(
                 f"the encoder takes {self.encoder.inputs}, it is shown {shown} + {self.context} of context"
+            )
+        if isinstance(self.prior, priors.VampPrior) and self.prior.context != self.context:
+            raise UsageError(
+                f"pseudo-inputs need the context of the items, {self.context} numbers; they have {self.prior.context}",
+                fix=f"use VampPrior(..., context={self.context})",
             )
         if math.prod(self.decoder.inputs) != self.latent + self.context:
             raise UsageError(

@@ -20,10 +20,14 @@ class Prior(Part, ABC):
 
     latent: int
 
-    def start(self, x: Tensor) -> None:
+    def start(self, x: Tensor, context: Tensor | None = None) -> None:
         """Look at some training items in model units, shape (items, *event), before training.
 
         For parts that begin at the data, such as pseudo-inputs; the others ignore it.
+
+        Args:
+            x: the items.
+            context: of a conditional model, one row an item.
         """
 
     def join(self, posterior: nn.Module) -> "Prior":

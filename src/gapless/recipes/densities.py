@@ -48,7 +48,9 @@ RECIPES: dict[str, Recipe] = {
     "vampprior": _warmed_up(
         "VAE whose prior is a mixture of its own posteriors at learned pseudo-inputs",
         "Tomczak & Welling (2018)",
-        prior=lambda sizes, *, components: priors.VampPrior(sizes.latent, sizes.event_shape, components),
+        prior=lambda sizes, *, components: priors.VampPrior(
+            sizes.latent, sizes.event_shape, components, context=sizes.context
+        ),
         options={"components": 100},
     ),
     "flow-prior": _warmed_up(
