@@ -188,7 +188,7 @@ def test_the_kl_to_a_vampprior_moves_inputs_and_encoder(posterior, codes):
 
 
 def test_pseudo_inputs_of_a_conditional_model_have_a_context_of_their_own():
-    """q(z | u_k, c_k) whatever class is bound; contexts start at those of the items, are trained, and stay in [0, 1]."""
+    """q(z | u_k, c_k) whatever class is bound; contexts start at the items' own, are trained, stay in [0, 1]."""
     model, _ = recipes.build("vampprior", (5,), latent=2, hidden=(6,), context=3, options={"components": 4})
     model, x, classes = model.double(), randn(7, 5), torch.eye(3).double()[torch.arange(7) % 3]
     model.given(classes).start(x)

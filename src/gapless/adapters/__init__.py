@@ -11,25 +11,31 @@ from torch.distributions import Distribution
 from gapless import posteriors, priors
 from gapless.audit import Law, Subject, laws, standard
 from gapless.data import Dataset, Items, batch
-from gapless.distributions import DiagonalNormal, FullNormal, Mixture
+from gapless.distributions import DiagonalNormal, FullNormal, Mixture, PoincareNormal, UniformOnSphere
 from gapless.distributions.flowing import Pushed
+from gapless.distributions.hyperbolic import from_centre, mobius_sum
 from gapless.errors import DataError, UsageError
 from gapless.model import Model
+from gapless.randomness import generator
 
-__all__ = ["all_items", "audited_items", "check_auditable", "law_of", "subject"]
+__all__ = ["all_items", "audited_items", "check_auditable", "law_of", "subject", "suited_reference"]
 
 ENOUGH_HELD_OUT = 1000
 MOST_ITEMS = 20_000
 PIECE = 8192
 
 
-def subject(model: Model) -> Subject:
-    """A model as the audit sees it: two callables, and the prior it declares.
+def subject(model: Model, *, reference: str = "declared") -> Subject:
+    """A model as the audit sees it: two callables, the prior it declares, and draws of posteriors that are not normal.
 
-    An autoencoder (point-mass posterior) declares none: nothing ties its codes to one.
+    An autoencoder (point-mass posterior) declares no prior: nothing ties its codes to one.
 
     Args:
         model: in evaluation mode; items are given in model units.
+        reference: what it will be audited under; the law of the prior is looked for under "declared" alone.
+
+    Raises:
+        UsageError: a conditional model without a label, or a declared prior without a law.
     """
 
     if not model.ready:
@@ -47,7 +53,27 @@ def subject(model: Model) -> Subject:
     def decode(z: np.ndarray) -> Tensor:
         return model.decode(torch.as_tensor(z, dtype=torch.float32)).mean
 
-    return Subject(encode, decode, _law(model))
+    @torch.no_grad()
+    def draw(x: Any, rng: np.random.Generator) -> Tensor:
+        q: Any = model.encode(torch.as_tensor(x, dtype=torch.float32))
+        return q.sample(generator=generator(int(rng.integers(2**62)), "sample", 2))
+
+    plain = isinstance(model.posterior, (posteriors.PointMass, posteriors.DiagonalNormal))
+    return Subject(encode, decode, _law(model) if reference == "declared" else None, None if plain else draw)
+
+
+def suited_reference(model: Model, reference: str) -> tuple[str, str | None]:
+    """The reference law to audit a model under, and a sentence where it is not the one that was asked for.
+
+    Codes of a codebook, for example, have a prior but no law that is walked along: they are judged by their moments.
+    """
+    if reference != "declared" or not model.ready:
+        return reference, None
+    try:
+        _law(model)
+    except UsageError as error:
+        return "moments", f"{error.what}: the audit is under the moments of the codes (--reference moments)"
+    return reference, None
 
 
 def _law(model: Model) -> Law | None:
@@ -93,6 +119,21 @@ def _pushed(prior: Pushed, name: str) -> Law:
         return np.concatenate([_array(prior.push(piece)) for piece in rows])
 
     return laws.PushForward(push, noise=prior.noise, dimension=prior.event_shape[0], name=name)
+
+
+@law_of.register
+def _sphere(prior: UniformOnSphere, name: str) -> Law:
+    return laws.Sphere(prior.dimension)
+
+
+@law_of.register
+def _ball(prior: PoincareNormal, name: str) -> Law:
+    @torch.no_grad()
+    def push(u: np.ndarray) -> np.ndarray:
+        moved = from_centre(prior.scale * torch.as_tensor(u, dtype=torch.float32), prior.curvature)
+        return _array(mobius_sum(prior.loc, moved, prior.curvature))
+
+    return laws.PushForward(push, noise=len(prior.loc), dimension=len(prior.loc), name=name)
 
 
 def _gaussians(normals: DiagonalNormal | FullNormal, name: str) -> list[laws.Gaussian]:

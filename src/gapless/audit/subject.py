@@ -25,11 +25,13 @@ class Subject:
         encode: items (n, *event) -> (loc, scale), arrays or tensors of shape (n, d); scale None for a point mass.
         decode: codes (n, d) -> mean of p(x|z), shape (n, *event).
         prior: the law the model's user draws codes from; None where none is declared.
+        draw: items and a generator -> one draw z ~ q(z|x) an item, shape (n, d); None draws `loc + scale * noise`.
     """
 
     encode: Callable[[Any], tuple[Any, Any]]
     decode: Callable[[Any], Any]
     prior: "Law | None" = None
+    draw: Callable[[Any, np.random.Generator], Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,11 @@ class Probe:
         """
         parts = [self._encode_chunk(x[start : start + CHUNK], start) for start in range(0, len(x), CHUNK)]
         loc, scale = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
-        return Codes(loc, scale, loc + scale * rng.standard_normal(loc.shape))
+        draw = self.subject.draw
+        if draw is None:
+            return Codes(loc, scale, loc + scale * rng.standard_normal(loc.shape))
+        pieces = [_array(draw(x[start : start + CHUNK], rng), np.float64) for start in range(0, len(x), CHUNK)]
+        return Codes(loc, scale, np.concatenate(pieces))
 
     def decode(self, z: np.ndarray) -> np.ndarray:
         """Outputs of codes, flattened: shape (n, D), float32.

@@ -36,12 +36,16 @@ def audit(
         raise UsageError(f"--seed takes 0 or more; got {seed}")
     run = runs.load_run(folder)
     run.model = given_label(run.model, run.data.label_names, label)
+    reference, why = adapters.suited_reference(run.model, reference)
+    if why is not None:
+        say(why)
     data = run.data.read() if source is None else run.data.read_like(source)
     if label is not None:
         data = of_label(labelled_data(run, data), label)
     items, labels, said = adapters.audited_items(data) if source is None else adapters.all_items(data)
     say(f"auditing {folder} on {said}")
-    card = scorecard(adapters.subject(run.model), items, reference=reference, budget=budget, labels=labels, seed=seed)
+    judged = adapters.subject(run.model, reference=reference)
+    card = scorecard(judged, items, reference=reference, budget=budget, labels=labels, seed=seed)
     if html is not None:
         _write_page(run, data, study.StudyAudit({run.recipe: card}, items, said, card.reference), html)
     if json:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gapless import posteriors, priors
-from gapless.adapters import subject
+from gapless.adapters import subject, suited_reference
 from gapless.audit import Law, Scorecard, moments, scorecard
 from gapless.audit.card import BUDGETS, LEAST_ITEMS, OUTPUT_BYTES, _rng
 from gapless.audit.laws import Gaussian
@@ -141,7 +141,8 @@ class _Judged:
 
     @classmethod
     def of(cls, run: Run, shown: Shown, *, audit: str, reference: str, seed: int) -> "_Judged":
-        judged = subject(run.model)
+        reference, _ = suited_reference(run.model, reference)
+        judged = subject(run.model, reference=reference)
         rows = shown.judged(seed=seed)
         items = shown.feed.batch(torch.from_numpy(rows))
         probe = Probe(judged, seed=seed)

@@ -59,7 +59,7 @@ class Findings:
     axes: list[int]
 
     def __post_init__(self):
-        self.probe = Probe(subject(self.model), seed=self.card.about["seed"])
+        self.probe = Probe(subject(self.model, reference="none"), seed=self.card.about["seed"])
         codes = self.card.evidence["codes"]
         self.half = frame_of(codes.loc[:, self.axes])
         self.base = codes.loc.mean(0)

@@ -168,7 +168,7 @@ def audit_runs(
     first = next(iter(runs.values()))
     items, labels, said = audited_items(data)
     fitted, latent = batch(some_of(data.train, first.settings.seed), data.scaling).numpy(), first.model.latent
-    subjects = {name: subject(run.model.cpu()) for name, run in runs.items()}
+    subjects = {name: subject(run.model.cpu(), reference=reference) for name, run in runs.items()}
     subjects |= {"ppca": ppca(fitted, latent), "collapsed": collapsed(fitted, latent)}
     cards = {
         name: scorecard(one, items, reference=reference, budget=budget, labels=labels, seed=first.settings.seed)
