@@ -8,12 +8,14 @@ import pytest
 import torch
 
 import gapless
-from gapless import likelihoods
+from gapless import conditions, likelihoods, study
 from gapless.adapters import audited_items, subject
 from gapless.audit import moments, scorecard
 from gapless.audit.continuity import Cliff
 from gapless.audit.coverage import Hole
+from gapless.data import Feed
 from gapless.errors import DataError, UsageError
+from gapless.explorer.decoders import session
 from gapless.explorer.items import shown_items
 from gapless.explorer.planes import Plane, half_of, planes_of
 from gapless.explorer.scene import build, load_runs, open_data
@@ -324,3 +326,52 @@ def test_few_items_are_shown_without_an_audit_or_a_gap_map(digits_study):
 def test_a_plane_says_what_it_is():
     plane = Plane("p", np.zeros(2), np.array([1.0, 0]), np.array([0, 1.0]), 2.0)
     assert plane.to_dict() == {"name": "p", "origin": [0, 0], "u": [1, 0], "v": [0, 1], "half": 2}
+
+
+def made_table(folder, *, gaps):
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(120, 3)).round(3)
+    kinds = np.array(["a", "b"])[rng.integers(0, 2, 120)]
+    cells = np.where(rng.random(rows.shape) < (0.1 if gaps else 0.0), "", rows.astype(str))
+    (folder / "t.csv").write_text(
+        "x,y,z,kind\n" + "\n".join(",".join([*r, k]) for r, k in zip(cells, kinds, strict=True))
+    )
+    return gapless.read(folder / "t.csv", label="kind", missing="keep" if gaps else "refuse")
+
+
+def test_what_is_missing_is_shown_as_the_model_expects_it_and_not_audited(tmp_path):
+    data, told = made_table(tmp_path, gaps=True), []
+    run = study.train(data, settings=Settings(latent=2, epochs=2, hidden=(8,)))
+    scene = build({"vae": run}, data, items=120, static=True, tell=told.append)
+    shown = np.frombuffer(scene.blobs["items.values"], "<f4").reshape(120, 3)
+    x = Feed(shown_items(data, limit=120).items, data.scaling).batch(torch.arange(120))
+    with torch.no_grad():
+        expected = torch.where(x.isnan(), run.model.reconstruct(x), x).numpy()
+    assert np.array_equal(shown, expected)
+    panel = scene.document["panels"][0]
+    assert panel["card"] is None
+    assert f"{int(x.isnan().sum())} values are missing" in " ".join(told)
+    assert np.isfinite(np.frombuffer(scene.blobs["vae.error"], "<f4")).all()
+    assert panel["planes"][0]["gap"] is not None
+
+
+def test_a_conditional_model_is_shown_under_one_label(tmp_path):
+    data, told = made_table(tmp_path, gaps=False), []
+    run = study.train(data, settings=Settings(latent=2, epochs=2, hidden=(8,), condition=True))
+    with pytest.raises(UsageError, match=r"needs a label(.|\n)*give --label, one of a, b"):
+        build({"vae": run}, data)
+    scene = build({"vae": run}, data, label="b", audit="none", tell=told.append)
+    count = int((np.concatenate([data.train.labels, data.held_out.labels]) == 1).sum())
+    assert scene.document["items"]["count"] == count
+    assert scene.document["panels"][0]["title"].endswith("(b)")
+    assert "given the label b" in " ".join(told)
+    model = conditions.given_label(run.model, ("a", "b"), "b")
+    z = np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)
+    found = session(scene.decoders[0].onnx).run(None, {"z": z})[0]
+    with torch.no_grad():
+        assert np.allclose(found, model.decode(torch.from_numpy(z)).mean.numpy(), atol=1e-5)
+    plain = study.train(data, settings=Settings(latent=2, epochs=1, hidden=(8,)))
+    both = build({"one": run, "two": plain}, data, label="b", audit="none")
+    assert [panel["title"].endswith("(b)") for panel in both.document["panels"]] == [True, False]
+    with pytest.raises(UsageError, match="has no use for a label"):
+        build({"two": plain}, data, label="b")

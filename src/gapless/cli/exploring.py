@@ -26,6 +26,7 @@ def explore(
     items: int,
     audit: str,
     json: bool,
+    label: str | None = None,
 ) -> None:
     """Serve the explorer of some runs until Ctrl-C, or write it as one file."""
     for option, value in (("--lang", language), ("--audit", audit)):
@@ -35,24 +36,29 @@ def explore(
     if not 1 <= items <= 1_000_000:
         raise UsageError(f"--items takes 1 to 1,000,000; got {items}")
     if export is not None:
-        return _write(_scene(folders, source, items, audit, static=True), export, language=language, json=json)
+        return _write(
+            _scene(folders, source, items, audit, label=label, static=True), export, language=language, json=json
+        )
     address = taken(port, host)
     try:
-        scene = _scene(folders, source, items, audit, static=False)
+        scene = _scene(folders, source, items, audit, label=label, static=False)
         _serve(scene, address, language=language, opened=opened, json=json)
     finally:
         address.socket.close()
     return None
 
 
-def _scene(folders: tuple[Path, ...], source: str | None, items: int, audit: str, *, static: bool) -> Any:
+def _scene(
+    folders: tuple[Path, ...], source: str | None, items: int, audit: str, *, label: str | None, static: bool
+) -> Any:
     from gapless.explorer.export import built
     from gapless.explorer.scene import build, load_runs, open_data, tell_paths
 
     built()  # what cannot be shown is said before anything is computed
     runs = load_runs(folders)
     data = open_data(runs, source)
-    scene = build(runs, data, items=items, audit=audit, new=source is not None, static=static, tell=say)
+    new = source is not None
+    scene = build(runs, data, label=label, items=items, audit=audit, new=new, static=static, tell=say)
     tell_paths(scene, folders)
     for choice in scene.choices:
         say(choice)

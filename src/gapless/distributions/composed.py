@@ -1,6 +1,7 @@
 """Distributions made of others: features of several kinds side by side, and features that were not all observed."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -112,5 +113,5 @@ class Masked(Factorized):
         return self.likelihood.log_prob_per_feature(filled).masked_fill(missing, 0.0)
 
 
-def _of_shape(shape: Sequence[int]) -> Tensor:
+def _of_shape(shape: Sequence[Any]) -> Tensor:  # of symbols, too, while a decoder is exported
     return torch.empty(shape, device="meta")

@@ -18,13 +18,15 @@ TIMED = 15
 
 
 class _Mean(nn.Module):
-    """z (batch, d) -> mean of p(x|z), (batch, *event)."""
+    """z (batch, d) -> mean of p(x|z), (batch, *event); of a conditional model under the one label that is bound."""
 
     def __init__(self, model: Model):
         super().__init__()
         self.model = model
 
     def forward(self, z: Tensor) -> Tensor:
+        if self.model.context:
+            z = torch.cat([z, self.model.contexts[1].to(z).expand(z.shape[0], -1)], 1)
         parameters = self.model.decoder(z).reshape(-1, *self.model.parameter_shape)
         return self.model.likelihood(parameters + self.model.offset).mean
 

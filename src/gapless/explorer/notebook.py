@@ -49,6 +49,7 @@ def explore(
     data: Dataset | str | None = None,
     items: int = ITEMS,
     audit: str = "quick",
+    label: str | None = None,
     language: str | None = None,
 ) -> View:
     """One to four models on one page, to look at in a notebook or to save.
@@ -58,6 +59,7 @@ def explore(
         data: what is shown; by default the data of the first run, read again.
         items: at most so many items, held-out ones first.
         audit: none, quick or default.
+        label: the class that conditional models are given; items of that class alone are shown.
         language: en or ko; None leaves it to the reader's browser.
 
     Raises:
@@ -69,7 +71,8 @@ def explore(
     runs = _runs(what)
     known = what.data if isinstance(what, Comparison) and data is None else data
     chosen = known if isinstance(known, Dataset) else open_data(runs, known)
-    return View(build(runs, chosen, items=items, audit=audit, new=isinstance(data, str), static=True), language)
+    new = isinstance(data, str)
+    return View(build(runs, chosen, label=label, items=items, audit=audit, new=new, static=True), language)
 
 
 def html(

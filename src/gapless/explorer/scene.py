@@ -3,16 +3,21 @@
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 import gapless
+from gapless.conditions import given_label, labelled_data, of_label
 from gapless.data import Dataset
 from gapless.errors import DataError, UsageError
 from gapless.explorer.items import Shown, quantised, shown_items
 from gapless.explorer.ladder import Decoder, decoder_of
 from gapless.explorer.panels import panel_of
+from gapless.imputation import masked
 from gapless.report.maps import TITLES
 from gapless.runs import Run, load_run
 from gapless.study import COMPARED
@@ -115,10 +120,36 @@ def open_data(runs: Mapping[str, Run], source: str | None) -> Dataset:
     return first.read() if source is None else first.read_like(source)
 
 
+def labelled_runs(runs: Mapping[str, Run], data: Dataset, label: str | None) -> tuple[dict[str, Run], Dataset]:
+    """The runs with one label bound to those that are conditional, and the items of that label alone.
+
+    Args:
+        runs: by name.
+        data: what is shown.
+        label: a class; None where no run is conditional.
+
+    Raises:
+        UsageError: a conditional run without a label, or a label that no run has a use for.
+        DataError: no item has that label.
+    """
+    conditional = [run for run in runs.values() if run.model.context]
+    if not conditional and label is None:
+        return dict(runs), data
+    given = {
+        name: replace(run, model=given_label(run.model, run.data.label_names, label))
+        for name, run in runs.items()
+        if run.model.context or not conditional
+    }
+    return {name: given.get(name, run) for name, run in runs.items()}, of_label(
+        labelled_data(conditional[0], data), str(label)
+    )
+
+
 def build(
     runs: Mapping[str, Run],
     data: Dataset,
     *,
+    label: str | None = None,
     items: int = ITEMS,
     audit: str = "quick",
     new: bool = False,
@@ -130,7 +161,8 @@ def build(
 
     Args:
         runs: models by name, letters, digits and dashes.
-        data: what is shown.
+        data: what is shown; what is missing of it is shown as the first model expects it.
+        label: the class that conditional models are given; items of that class alone are shown.
         items: at most so many of it, held-out ones first.
         audit: none, quick or default.
         new: whether the models have seen none of the data.
@@ -144,14 +176,23 @@ def build(
     """
     if audit not in AUDITS:
         raise UsageError(f"--audit takes {', '.join(AUDITS)}; got {audit!r}")
+    runs, data = labelled_runs(runs, data, label)
     shown = shown_items(data, limit=items, new=new, seed=seed)
     scene = Scene(_about(shown), {})
-    _add_items(scene, shown)
+    missing = _add_items(scene, shown, next(iter(runs.values()), None))
+    if missing:
+        audit = "none"
+        tell(
+            f"{missing:,} values are missing: shown is what the first model expects in their place, and there is no "
+            "audit, which compares whole items"
+        )
+    if label is not None:
+        tell(f"conditional models are given the label {label}; items of that label alone are shown")
     several = len(runs) > 1
     if not all(re.fullmatch(r"[a-z0-9-]{1,60}", name) for name in runs) or not 1 <= len(runs) <= MOST_PANELS:
         raise UsageError(f"1 to {MOST_PANELS} models need names of small letters, digits and dashes; got {list(runs)}")
     for name, run in runs.items():
-        title = _title(name, run, runs)
+        title = _title(name, run, runs) + (f" ({label})" if run.model.context else "")
         tell(f"{title}: encoding {len(shown):,} items" + ("" if audit == "none" else f", {audit} audit"))
         panel = panel_of(
             name, title, run, shown, audit=audit, reference="moments" if several else "declared", seed=seed
@@ -189,15 +230,20 @@ def _about(shown: Shown) -> dict[str, Any]:
     }
 
 
-def _add_items(scene: Scene, shown: Shown) -> None:
-    """Values as the page reads them: bytes for images, model units for tables; in pieces, never all as floats."""
+def _add_items(scene: Scene, shown: Shown, run: Run | None) -> int:
+    """Values as the page reads them: bytes for images, model units for tables; in pieces, never all as floats.
+
+    Values that were not observed are the mean of p(x|z) at the item's code; gives back how many there are.
+    """
     import numpy as np
 
     low, high = shown.display()
     image = shown.data.kind == "image"
-    pieces, least, most = [], [], []
+    pieces, least, most, missing = [], [], [], 0
     for x in shown.feed.batches(4096):
-        values = x.numpy()
+        gaps = int(x.isnan().sum()) if shown.data.missing else 0
+        missing += gaps
+        values = (x if run is None or not gaps else _expected(run, x)).numpy()
         if not np.isfinite(values).all():
             raise DataError("the items are not all finite", where=shown.data.source, fix="remove or repair them")
         pieces.append((quantised(values, low, high) if image else values.astype("<f4")).tobytes())
@@ -212,6 +258,13 @@ def _add_items(scene: Scene, shown: Shown) -> None:
     if labels is not None:
         scene.blobs["items.labels"] = labels
         scene.document["items"]["labels"] = "items.labels"
+    return missing
+
+
+@torch.no_grad()
+def _expected(run: Run, x: Tensor) -> Tensor:
+    """The items with the model's reconstruction where nothing was observed."""
+    return torch.where(x.isnan(), masked(run.model).reconstruct(x), x)
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -91,6 +91,7 @@ def explore(
     lang: str | None = None,
     items: int = 10_000,
     audit: str = "quick",
+    label: str | None = None,
     json: bool = False,
 ) -> None:
     """Walk through latent spaces in the browser: one to four models side by side, or one file to share.
@@ -106,6 +107,7 @@ def explore(
         lang: en or ko; by default what the browser prefers.
         items: at most so many items, held-out ones first; up to 1,000,000.
         audit: none, quick or default.
+        label: the class that conditional models are given; items of that class alone are shown.
         json: print a JSON object with the address or the file.
     """
     from gapless.cli import exploring
@@ -121,4 +123,5 @@ def explore(
         items=items,
         audit=audit,
         json=json,
+        label=label,
     )
