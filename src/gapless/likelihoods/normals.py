@@ -69,6 +69,10 @@ class NormalWithOptimalScale(Likelihood):
     gradient is that of `D/2 log MSE`. A running average of it is the scale of the finished model, and evaluation uses
     that fixed one: the density does not depend on what is evaluated.
 
+    The average is over all draws of an item alike: the maximiser of the ELBO. That of an importance bound weighs them,
+    `scale^2 = 1/(B D) sum_i sum_k w_ik |x_i - decoder(z_ik)|^2`, w the normalised weights, and is smaller. Bounds under
+    this head hold all the same; where such a bound is trained, `NormalWithLearnedScale` finds its maximiser.
+
     Args:
         memory: weight of the past in the running average of the variance, in [0, 1).
 
