@@ -78,8 +78,8 @@ MISTAKES = {
     ),
     "raw errors by the scale once": (
         "evaluation/reconstructions.py",
-        "np.nanmean(self.squared * np.square(self.scale))",
-        "np.nanmean(self.squared * self.scale)",
+        "_mean(self.squared * np.square(self.scale))",
+        "_mean(self.squared * self.scale)",
         BOUNDS,
     ),
     "active units by the deviation": ("evaluation/codes.py", "self.loc.var(0)", "self.loc.std(0)", BOUNDS),

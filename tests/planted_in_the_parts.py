@@ -116,8 +116,8 @@ MISTAKES = {
     ),
     "pseudo-inputs that cannot be learned": (
         "priors/vamp.py",
-        "encode(inputs)",
-        "encode(inputs.detach())",
+        "encode(inputs, *given)",
+        "encode(inputs.detach(), *given)",
         PRIORS,
     ),
     "a mixture whose weights do not sum to 1": (

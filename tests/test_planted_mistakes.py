@@ -398,8 +398,8 @@ MISTAKES = {
     ),
     "unknown classes that are a class": (
         "conditions.py",
-        "if name.strip().lower() not in UNKNOWN)",
-        "if name not in UNKNOWN)",
+        "return name.strip().lower() in UNKNOWN",
+        "return name in UNKNOWN",
         "tests/test_semi_supervised.py::test_classes",
     ),
     "leapfrog steps that use the old momentum": (
