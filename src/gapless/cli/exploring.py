@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -90,10 +91,9 @@ def _serve(scene: Any, address: Address, *, language: str | None, opened: bool, 
 
             webbrowser.open(address.url)
 
-    try:
+    with suppress(KeyboardInterrupt):  # the usual way to end a server, not a failure
         serve(scene, address, language=language, ready=ready)
-    except KeyboardInterrupt:  # the usual way to end a server, not a failure
-        say("the explorer has ended")
+    say("the explorer has ended")  # without an interrupt, too: who starts us may have had it ignored
 
 
 def _has_screen() -> bool:
