@@ -38,7 +38,7 @@ def pytest_sessionfinish(session, exitstatus):
     elif session.config.getoption("--write-ledger") and exitstatus == 0:
         from ledger import write
 
-        write(ROWS, whole=session.config.option.markexpr != "not slow")
+        write(ROWS, whole=not session.config.option.markexpr)
 
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"

@@ -58,7 +58,7 @@ def _number(value) -> float:
 
 
 def write(rows: list[Row], *, whole: bool) -> None:
-    """Write the page; where the slow tests did not run, their rows stay as they were."""
+    """Write the page; unless all tests ran, rows of those that did not stay as they were."""
     lines = {row.key: row.line() for row in rows}
     if not whole:
         before = [line for line in PAGE.read_text("utf-8").splitlines() if line.startswith("| ")][1:]
