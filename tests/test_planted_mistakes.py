@@ -22,6 +22,7 @@ HEADS = "tests/test_likelihoods.py"
 COUNTS = "tests/test_count_likelihoods.py"
 PIXELS = "tests/test_pixel_likelihoods.py"
 TRAIN = "tests/test_training.py"
+REPLAY = "tests/test_replay.py"
 RESUME = "tests/test_resume.py"
 MISSING = "tests/test_missing_values.py"
 MIXED = "tests/test_mixed_tables.py"
@@ -213,7 +214,13 @@ MISTAKES = {
         "training/course.py",
         'generator(self.settings.seed, "noise", self.step)',
         'generator(self.settings.seed, "noise", 0)',
-        TRAIN,
+        REPLAY,
+    ),
+    "played noise that does not depend on the step": (
+        "training/replay.py",
+        'seed_of(self.seed, "noise", n) for n in',
+        'seed_of(self.seed, "noise", step) for n in',
+        REPLAY,
     ),
     "validation with another weight": (
         "training/evaluation.py",

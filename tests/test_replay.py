@@ -11,6 +11,7 @@ from gapless import Settings, recipes
 from gapless.data import Feed, Items, Scaling
 from gapless.errors import Diverged
 from gapless.objectives import ELBO
+from gapless.randomness import generator
 from gapless.recipes import basics
 from gapless.training import fit, tape
 from gapless.training.course import Course
@@ -251,6 +252,17 @@ def test_a_played_step_stops_at_what_is_not_finite():
     with pytest.raises(Diverged, match="step 6"):
         ours.advance(batch(5).fill_(torch.nan))
     assert all(torch.equal(p, q) for p, q in zip(before, ours.model.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_every_step_has_the_noise_of_its_number(plain):
+    model, objective = made()
+    walker, x = course(model, objective, plain=plain, learning_rate=1e-30), batch(0)  # the weights stay
+    found = [walker.advance(x).reconstruction for _ in range(6)]
+    drawn = [objective(model, x, generator=generator(0, "noise", step)).reconstruction for step in range(6)]
+    for one, other in zip(found, drawn, strict=True):
+        assert torch.allclose(one, other, rtol=1e-5)
+    assert len({values.sum().item() for values in found}) == 6
 
 
 def test_a_whole_training_ends_in_the_same_bits(monkeypatch):
