@@ -166,7 +166,7 @@ def test_with_another_posterior_the_mean_weight_is_the_marginal(ledger):
 
 def test_parts_that_begin_at_the_data_begin_at_whole_items(monkeypatch):
     model, seen = linear(LinearGaussian.make()), []
-    monkeypatch.setattr(model.prior, "start", seen.append)
+    monkeypatch.setattr(model.prior, "start", lambda x, context: seen.append(x))
     x = torch.randn(5, 6, dtype=torch.float64)
     x[1, 2], x[:, 4] = NAN, NAN
     model.start(x)
