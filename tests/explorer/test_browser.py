@@ -316,9 +316,10 @@ def test_planes_and_sliders_reach_every_latent_feature(eight, visit):
     slider = one.page.locator(".slider input[type=number]").nth(0)
     feature = order[2]
     assert f"feature {feature}" in one.page.locator(".slider .name").nth(0).inner_text()
+    shown = one.page.evaluate("() => String(gapless.state().panels[0].decoded)")
     slider.fill("1.5")
     slider.press("Tab")
-    one.wait("s.panels[0].z[k] === 1.5 && !s.panels[0].stale", k=feature)
+    one.wait("s.panels[0].z[k] === 1.5 && String(s.panels[0].decoded) !== shown", k=feature, shown=shown)
     close_to(eight, 0, one.panel(0))
     chooser.select_option(label="principal axes (PCA)")
     assert "PCA" in one.page.locator(".badge.slice").inner_text()
