@@ -39,3 +39,18 @@ def test_doctests_hold_and_public_names_are_documented(name):
     found = {"torch": torch, "np": numpy}
     result = doctest.testmod(module, extraglobs=found, optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
     assert result.failed == 0
+
+
+THREADS = """
+import threading, gapless
+found = []
+threads = [threading.Thread(target=lambda: found.append(gapless.train)) for _ in range(6)]
+for one in threads: one.start()
+for one in threads: one.join()
+assert len(found) == 6 and len(set(found)) == 1
+"""
+
+
+def test_threads_that_use_a_name_first_at_once_all_get_it():
+    done = subprocess.run([sys.executable, "-c", THREADS], capture_output=True, text=True)
+    assert not done.returncode, done.stderr

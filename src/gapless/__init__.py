@@ -93,9 +93,8 @@ def __getattr__(name: str) -> Any:
 
 def _loaded(name: str) -> ModuleType:
     """A module of ours, with torch if need be; what comes with it is no garbage, and is not searched for any."""
-    module = sys.modules.get(f"gapless.{name}")
-    if module is not None:
-        return module
+    if f"gapless.{name}" in sys.modules:
+        return importlib.import_module(f"gapless.{name}")  # waits where another thread is still loading it
     collecting = gc.isenabled()
     gc.disable()
     try:
