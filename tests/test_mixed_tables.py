@@ -91,9 +91,9 @@ def test_the_density_is_the_product_of_the_columns(ledger):
 
 def test_equal_columns_are_evaluated_together_and_learned_ones_apart():
     kinds = likelihoods.Normal, likelihoods.NormalWithLearnedScale, likelihoods.Bernoulli
-    assert len(likelihoods.Mixed([kinds[0]() for _ in range(100)])._groups) == 1
+    assert len(likelihoods.Mixed([kinds[0]() for _ in range(100)]).groups.groups) == 1
     head = likelihoods.Mixed((kinds[0](), kinds[1](), kinds[2](), kinds[1](), kinds[0]()))
-    assert head._groups == [[0, 4], [1], [2], [3]]
+    assert head.groups.groups == [[0, 4], [1], [2], [3]]
     head.columns[3].log_scale.data.fill_(1.0)
     spread = head(torch.zeros(1, 5)).stddev[0]
     assert spread[1] < 1.1

@@ -1,5 +1,8 @@
 """The laws over every part, the registry, and descriptions that must be refused."""
 
+import ast
+import inspect
+
 import pytest
 import torch
 
@@ -37,6 +40,20 @@ def test_every_part_has_a_case(module):
 def test_a_part_is_abstract_or_final(module, name):
     kind = getattr(module, name)
     assert not [child for child in kind.__subclasses__() if child.__module__.startswith("gapless")]
+
+
+@pytest.mark.parametrize(("module", "name"), ALL, ids=[name for _, name in ALL])
+def test_a_part_is_read_in_a_minute(module, name):
+    """At most 40 lines, not counting docstrings, comments and blank lines."""
+    source = inspect.getsource(getattr(module, name))
+    docs = {
+        line
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node)
+        for line in range(node.body[0].lineno, node.body[0].end_lineno + 1)
+    }
+    lines = [line.strip() for number, line in enumerate(source.splitlines(), 1) if number not in docs]
+    assert len([line for line in lines if line and not line.startswith("#")]) <= 40
 
 
 @pytest.mark.parametrize(("module", "name"), ALL, ids=[name for _, name in ALL])

@@ -399,7 +399,7 @@ MISTAKES = {
     ),
     "known classes weighed by the classifier": (
         "objectives/semi_supervised.py",
-        "share = torch.where(known[:, None], whole, log_q.exp())",
+        "share = torch.where(known[:, None], classes.whole, log_q.exp())",
         "share = log_q.exp()",
         "tests/test_semi_supervised.py::test_the_loss",
     ),
@@ -429,8 +429,8 @@ MISTAKES = {
     ),
     "the momentum scored after it is warmed": (
         "objectives/hamiltonian.py",
-        "slope, step=self.step, ratios=ratios)",
-        "slope, step=self.step, ratios=ratios / ratios)",
+        "_Slope(model, x), step=self.step, ratios=ratios)",
+        "_Slope(model, x), step=self.step, ratios=ratios / ratios)",
         "tests/test_hamiltonian.py",
     ),
     "a flow without second derivatives": (
@@ -531,7 +531,7 @@ MISTAKES = {
         DISCRETE,
     ),
     "one capacity for the sum of the parts": (
-        "objectives/elbo.py",
+        "objectives/control.py",
         "- share * kl.new_tensor(self.capacity)).abs().sum()",
         "- share * kl.new_tensor(self.capacity)).sum().abs()",
         DISCRETE,

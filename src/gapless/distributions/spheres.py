@@ -82,7 +82,8 @@ class VonMisesFisher(Located):
         self.loc = self.direction = direction
         self.concentration = concentration
         self.dimension = direction.shape[-1]
-        self._bessel = bessel(concentration, self.dimension)
+        self._kappa, self._bessel = exact(concentration), bessel(concentration, self.dimension)
+        self._log_area = log_area(self.dimension)
         super().__init__(direction.shape)
 
     @property
@@ -103,7 +104,7 @@ class VonMisesFisher(Located):
         """Differentiable draws, shape (*sample_shape, *batch, d)."""
         fall = self._fall((*sample_shape, *self.batch_shape), generator)
         tangent = noise(torch.randn, (*fall.shape, self.dimension - 1), like=self.direction, generator=generator)
-        across = self._reflected(functional.normalize(tangent, dim=-1))
+        across = reflected(functional.normalize(tangent, dim=-1), self.direction)
         return (1 - 2 * fall)[..., None] * self.direction + 2 * (fall * (1 - fall)).sqrt()[..., None] * across
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -117,16 +118,7 @@ class VonMisesFisher(Located):
 
     def information(self) -> Tensor:
         """KL to the uniform distribution on the sphere, `kappa A_d(kappa) - G(kappa)` in nats, shape (*batch,)."""
-        _, ratio, slope = self._bessel
-        return self._known(self._kappa * ratio - self._bessel.log_mean, self._kappa * slope)
-
-    @property
-    def _kappa(self) -> Tensor:
-        return exact(self.concentration)
-
-    @property
-    def _log_area(self) -> float:
-        return log_area(self.dimension)
+        return self._known(self._kappa * self._bessel.ratio - self._bessel.log_mean, self._kappa * self._bessel.slope)
 
     def _known(self, value: Tensor, slope: Tensor) -> Tensor:
         """A function of kappa whose value and derivative are known; it has no second derivative."""
@@ -142,13 +134,13 @@ class VonMisesFisher(Located):
         slope = fall_slope(fall, kappa, 1 - self._bessel.ratio, self.dimension).to(fall)
         return fall + slope * (kappa - kappa.detach())
 
-    def _reflected(self, tangent: Float[Tensor, "*samples across"]) -> Float[Tensor, "*samples d"]:
-        """(0, tangent) under the reflection that carries the first axis to mu or -mu, whichever is farther."""
-        mu = self.direction
-        sign = torch.where(mu[..., :1] < 0, -1.0, 1.0)
-        normal = torch.cat([mu[..., :1] + sign, mu[..., 1:]], -1)
-        share = 2 * (normal[..., 1:] * tangent).sum(-1, keepdim=True) / normal.square().sum(-1, keepdim=True)
-        return functional.pad(tangent, (1, 0)) - share * normal
+
+def reflected(tangent: Float[Tensor, "*samples across"], mu: Float[Tensor, "*batch d"]) -> Float[Tensor, "*samples d"]:
+    """(0, tangent) under the reflection that carries the first axis to mu or -mu, whichever is farther."""
+    sign = torch.where(mu[..., :1] < 0, -1.0, 1.0)
+    normal = torch.cat([mu[..., :1] + sign, mu[..., 1:]], -1)
+    share = 2 * (normal[..., 1:] * tangent).sum(-1, keepdim=True) / normal.square().sum(-1, keepdim=True)
+    return functional.pad(tangent, (1, 0)) - share * normal
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -31,6 +32,57 @@ class Mixed(Likelihood):
     ((3,), tensor([0.0000, 0.5000, 0.0000]))
     """
 
+    def __init__(self, columns: Sequence[Likelihood]):
+        super().__init__()
+        self.groups = Groups(columns)
+        self.columns = nn.ModuleList(columns)
+        self.missing = any(column.missing for column in columns)
+
+    def parameter_shape(self, event_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """What the decoder must put out for one example: as many numbers as all columns need, group after group."""
+        self.groups.check(event_shape)
+        return (sum(math.prod(shape) for shape in self.groups.parameter_shapes),)
+
+    def forward(self, parameters: Float[Tensor, "batch parameters"]) -> distributions.Mixed:
+        shapes = self.groups.parameter_shapes
+        parts = parameters.split([math.prod(shape) for shape in shapes], -1)
+        heads = zip(self.groups.heads, parts, shapes, strict=True)
+        return distributions.Mixed([head(part.unflatten(-1, s)) for head, part, s in heads], self.groups.places)
+
+    def view(self, x: Float[Tensor, "batch columns"]) -> Tensor:
+        """What each column's likelihood shows of it, side by side."""
+        return torch.cat([head.view(values).flatten(1) for head, values in self.groups.split(x)], 1)
+
+    def view_shape(self, event_shape: tuple[int, ...]) -> tuple[int, ...]:
+        self.groups.check(event_shape)
+        return (sum(math.prod(head.view_shape((size,))) for head, size in self.groups.sizes()),)
+
+    def seen(self, observed: Bool[Tensor, "batch columns"]) -> Tensor:
+        return torch.cat([head.seen(values).flatten(1) for head, values in self.groups.split(observed)], 1)
+
+    def supports(self, event_shape: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
+        self.groups.check(event_shape)
+        columns: Any = self.columns
+        low, high, whole = zip(*(column.supports((1,)) for column in columns), strict=True)
+        return torch.cat(low), torch.cat(high), torch.cat(whole)
+
+    def offset(self, mean: Float[Tensor, " columns"]) -> Tensor:
+        return torch.cat([head.offset(values).flatten() for head, values in self.groups.split(mean)])
+
+    def calibrate(self, distribution: Distribution, x: Tensor) -> Distribution:
+        assert isinstance(distribution, distributions.Mixed)
+        parts = zip(self.groups.heads, distribution.parts, distribution.split(x), strict=True)
+        calibrated: Any = [head.calibrate(part, some) for head, part, some in parts]
+        return distributions.Mixed(calibrated, self.groups.places)
+
+
+class Groups(nn.Module):
+    """Columns of a table put together so that one head serves all that are alike: group after group.
+
+    Args:
+        columns: the likelihood of every column, in their order; kept by whoever asks.
+    """
+
     order: Tensor
     places: Tensor
 
@@ -38,72 +90,35 @@ class Mixed(Likelihood):
         super().__init__()
         if not columns:
             raise UsageError("a mixed likelihood needs at least one column")
-        self.columns = nn.ModuleList(columns)
-        self._groups = _together(columns)
-        self.missing = any(column.missing for column in columns)
-        order = torch.tensor([column for group in self._groups for column in group])
+        self.groups = _together(columns)
+        self._columns = tuple(columns)  # no submodules here: they are the likelihood's
+        order = torch.tensor([column for group in self.groups for column in group])
         self.register_buffer("order", order, persistent=False)  # of the columns, group after group
         self.register_buffer("places", order.argsort(), persistent=False)  # of each column in that order
 
-    def parameter_shape(self, event_shape: tuple[int, ...]) -> tuple[int, ...]:
-        """What the decoder must put out for one example: as many numbers as all columns need, group after group."""
-        self._check(event_shape)
-        return (sum(math.prod(shape) for shape in self._parameter_shapes),)
-
-    def forward(self, parameters: Float[Tensor, "batch parameters"]) -> distributions.Mixed:
-        shapes = self._parameter_shapes
-        parts = parameters.split([math.prod(shape) for shape in shapes], -1)
-        heads = zip(self._heads, parts, shapes, strict=True)
-        return distributions.Mixed([head(part.unflatten(-1, shape)) for head, part, shape in heads], self.places)
-
-    def view(self, x: Float[Tensor, "batch columns"]) -> Tensor:
-        """What each column's likelihood shows of it, side by side."""
-        parts = zip(self._heads, self._split(x), strict=True)
-        return torch.cat([head.view(some).flatten(1) for head, some in parts], 1)
-
-    def view_shape(self, event_shape: tuple[int, ...]) -> tuple[int, ...]:
-        self._check(event_shape)
-        return (sum(math.prod(head.view_shape((len(g),))) for head, g in zip(self._heads, self._groups, strict=True)),)
-
-    def seen(self, observed: Bool[Tensor, "batch columns"]) -> Tensor:
-        parts = zip(self._heads, self._split(observed), strict=True)
-        return torch.cat([head.seen(some).flatten(1) for head, some in parts], 1)
-
-    def supports(self, event_shape: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
-        self._check(event_shape)
-        low, high, whole = zip(*(head.supports((1,)) for head in self._columns), strict=True)
-        return torch.cat(low), torch.cat(high), torch.cat(whole)
-
-    def offset(self, mean: Float[Tensor, " columns"]) -> Tensor:
-        parts = zip(self._heads, self._split(mean), strict=True)
-        return torch.cat([head.offset(some).flatten() for head, some in parts])
-
-    def calibrate(self, distribution: Distribution, x: Tensor) -> Distribution:
-        assert isinstance(distribution, distributions.Mixed)
-        parts = zip(self._heads, distribution.parts, distribution.split(x), strict=True)
-        calibrated = [head.calibrate(part, some) for head, part, some in parts]
-        return distributions.Mixed(calibrated, self.places)  # pyright: ignore[reportArgumentType]
+    @property
+    def heads(self) -> list[Likelihood]:
+        """One for each group."""
+        return [self._columns[group[0]] for group in self.groups]
 
     @property
-    def _columns(self) -> list[Likelihood]:
-        return list(self.columns)  # pyright: ignore[reportReturnType]
+    def parameter_shapes(self) -> list[tuple[int, ...]]:
+        """What each head needs of the decoder for one example."""
+        return [head.parameter_shape((size,)) for head, size in self.sizes()]
 
-    @property
-    def _heads(self) -> list[Likelihood]:
-        columns = self._columns
-        return [columns[group[0]] for group in self._groups]
+    def sizes(self) -> list[tuple[Likelihood, int]]:
+        """Each head and the number of its columns."""
+        return list(zip(self.heads, map(len, self.groups), strict=True))
 
-    @property
-    def _parameter_shapes(self) -> list[tuple[int, ...]]:
-        return [head.parameter_shape((len(g),)) for head, g in zip(self._heads, self._groups, strict=True)]
-
-    def _split(self, values: Tensor) -> list[Tensor]:
+    def split(self, values: Tensor) -> list[tuple[Likelihood, Tensor]]:
+        """Each head and the values of its columns, of values of all columns along the last axis."""
         ordered = values.index_select(-1, self.order)
-        return list(ordered.split([len(group) for group in self._groups], -1))
+        return list(zip(self.heads, ordered.split([len(group) for group in self.groups], -1), strict=True))
 
-    def _check(self, event_shape: tuple[int, ...]) -> None:
-        if event_shape != (len(self.columns),):
-            raise UsageError(f"this mixed likelihood is for {len(self.columns)} columns; the items have {event_shape}")
+    def check(self, event_shape: tuple[int, ...]) -> None:
+        """Refuse items of another number of columns."""
+        if event_shape != (len(self._columns),):
+            raise UsageError(f"this mixed likelihood is for {len(self._columns)} columns; the items have {event_shape}")
 
 
 class Masked(Likelihood):

@@ -39,13 +39,7 @@ class BayesianLinear(nn.Module):
     """
 
     def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        *,
-        drawn: str = "local",
-        prior_scale: float = 1.0,
-        initial_scale: float = 0.01,
+        self, inputs: int, outputs: int, *, drawn: str = "local", prior_scale: float = 1.0, initial_scale: float = 0.01
     ):
         super().__init__()
         if drawn not in ESTIMATORS:

@@ -1,19 +1,16 @@
 """The evidence lower bound, with weights, controls of the KL, and penalties beside it."""
 
-import math
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
-from torch.distributions import Distribution
+from torch import Tensor
 
-from gapless.distributions import Product, divergence_of_parts, divergence_per_feature
 from gapless.draws import draw
 from gapless.errors import UsageError
 from gapless.model import Model
+from gapless.objectives.control import Control
 from gapless.objectives.objective import Objective, Terms
-from gapless.regularizers import Regularizer
+from gapless.regularizers.regularizer import Penalties, Regularizer
 from gapless.schedules import Ramp
 
 __all__ = ["ELBO"]
@@ -58,20 +55,13 @@ class ELBO(Objective):
         penalties: Sequence[Regularizer] = (),
     ):
         super().__init__()
-        if not (reconstruction >= 0 and regularization >= 0 and reconstruction + regularization > 0 and samples >= 1):
-            raise UsageError(
-                "an ELBO needs weights of at least 0, one of them above, and at least one sample; "
-                f"got reconstruction={reconstruction}, regularization={regularization}, samples={samples}"
-            )
+        _check(reconstruction=reconstruction, regularization=regularization, samples=samples)
         self.reconstruction, self.regularization, self.samples = reconstruction, regularization, samples
         self.schedule, self.warmup, self.cycles = schedule, warmup, cycles
-        self.ramp = Ramp(schedule, warmup, cycles)
-        self.capacity, self.free_bits = _capacities(capacity), _nats("free_bits", free_bits)
-        if capacity is not None and free_bits is not None:
-            raise UsageError("a capacity and free bits both set the least KL", fix="give one of them")
-        self.penalties = nn.ModuleList(penalties)
-        self.comparable = all(penalty.comparable for penalty in penalties)
-        self.freezes = any(penalty.whole for penalty in penalties)
+        self.ramp, self.control = Ramp(schedule, warmup, cycles), Control(capacity, free_bits)
+        self.capacity, self.free_bits = self.control.capacity, free_bits
+        self.penalties = Penalties(penalties)
+        self.comparable, self.freezes = self.penalties.comparable, self.penalties.whole
 
     @property
     def effective_beta(self) -> float:
@@ -83,72 +73,24 @@ class ELBO(Objective):
 
     def plan(self, steps: int, items: int | None = None) -> None:
         super().plan(steps, items)
-        for penalty in self._penalties():
-            penalty.plan(items)
+        self.penalties.plan(items)
 
     def forward(self, model: Model, x: Tensor, *, step: int = 0, generator: torch.Generator | None = None) -> Terms:
         draws = draw(model, x, samples=self.samples, generator=generator)
         reconstruction, kl = draws.reconstruction, draws.divergence()
         share = self.ramp(step, self.steps)
-        regularization = self._regularized(share, draws.posterior, draws.prior, kl)
+        regularization = self.control.charged(draws, kl, share)
         # A term of weight 0 is left out, not multiplied: an autoencoder's KL is infinite.
         weighted = ((self.reconstruction, reconstruction), (self.regularization, regularization))
         loss = sum((weight * term.mean() for weight, term in weighted if weight), start=x.new_zeros(()))
-        extras = self._shown(share, x)
-        for penalty in self._penalties():
-            added, shown = penalty.charged(draws, generator)
-            loss, extras = loss + added, {**extras, **shown}
-        return Terms(loss, reconstruction, kl, extras)
-
-    def _penalties(self) -> list[Regularizer]:
-        return list(self.penalties)  # pyright: ignore[reportReturnType]
-
-    def _regularized(self, share: float, posterior: Distribution, prior: Distribution, kl: Tensor) -> Tensor:
-        """R: shape (batch,), or () where it is of the batch's mean."""
-        if isinstance(self.capacity, tuple):
-            return (_of_parts(posterior, prior) - share * kl.new_tensor(self.capacity)).abs().sum()
-        if self.capacity is not None:
-            return (kl.mean() - share * self.capacity).abs()
-        if self.free_bits is not None:
-            return share * _per_feature(posterior, prior).mean(0).clamp_min(self.free_bits).sum()
-        return share * kl if share < 1 else kl
-
-    def _shown(self, share: float, x: Tensor) -> dict[str, Tensor]:
-        if self.schedule == "constant":
-            return {}
-        capacity = sum(self.capacity) if isinstance(self.capacity, tuple) else self.capacity
-        name, end = ("beta", self.effective_beta) if capacity is None else ("capacity", capacity)
-        return {name: x.new_tensor(share * end if share < 1 else end)}
+        moving = {} if self.schedule == "constant" else self.control.shown(self.effective_beta, share)
+        loss, shown = self.penalties.charged(loss, draws, generator)
+        return Terms(loss, reconstruction, kl, {name: x.new_tensor(value) for name, value in moving.items()} | shown)
 
 
-def _nats(name: str, value: float | None) -> float | None:
-    if value is not None and not 0 <= value < math.inf:
-        raise UsageError(f"{name} is a number of nats, at least 0 and finite; got {value}")
-    return value
-
-
-def _capacities(value: float | Sequence[float] | None) -> float | tuple[float, ...] | None:
-    if isinstance(value, Sequence):
-        return tuple(_nats("capacity", part) or 0.0 for part in value)
-    return _nats("capacity", value)
-
-
-def _of_parts(posterior: Distribution, prior: Distribution) -> Float[Tensor, " parts"]:
-    """The batch's mean KL of each part."""
-    if not (isinstance(posterior, Product) and isinstance(prior, Product)):
+def _check(*, reconstruction: float, regularization: float, samples: int) -> None:
+    if not (reconstruction >= 0 and regularization >= 0 and reconstruction + regularization > 0 and samples >= 1):
         raise UsageError(
-            f"a capacity a part needs products; got {type(posterior).__name__} and {type(prior).__name__}",
-            fix="give one capacity",
+            "an ELBO needs weights of at least 0, one of them above, and at least one sample; "
+            f"got reconstruction={reconstruction}, regularization={regularization}, samples={samples}"
         )
-    return divergence_of_parts(posterior, prior).mean(1)
-
-
-def _per_feature(posterior: Distribution, prior: Distribution) -> Float[Tensor, "batch latent"]:
-    kl = divergence_per_feature(posterior, prior)
-    if kl is None:
-        raise UsageError(
-            f"free bits need a KL that splits into latent features; "
-            f"KL({type(posterior).__name__} || {type(prior).__name__}) does not",
-            fix="use a capacity, or a diagonal normal posterior with a standard normal prior",
-        )
-    return kl

@@ -88,10 +88,9 @@ class HamiltonianELBO(Objective):
             )
         self.latent, self.leaps, self.samples = latent, leaps, samples
         self.step_size, self.temperature = step_size, temperature
-        start = math.log(step_size / (LARGEST_STEP - step_size))
-        self.raw_step = nn.Parameter(torch.full((latent,), start))
-        tempered = temperature > 1
-        self.raw_excess = nn.Parameter(torch.tensor(math.log(math.expm1(temperature - 1)))) if tempered else None
+        self.raw_step = nn.Parameter(torch.full((latent,), math.log(step_size / (LARGEST_STEP - step_size))))
+        excess = math.log(math.expm1(temperature - 1)) if temperature > 1 else None
+        self.raw_excess = None if excess is None else nn.Parameter(torch.tensor(excess))
 
     @property
     def effective_beta(self) -> float:
@@ -116,22 +115,14 @@ class HamiltonianELBO(Objective):
         start: Tensor = posterior.rsample((self.samples,), generator=generator)  # pyright: ignore[reportCallIssue]
         resting = DiagonalNormal(torch.zeros_like(start[0]), torch.ones_like(start[0]))
         unit = resting.sample((self.samples,), generator=generator)
-        z, momentum = self._moved(model, x, start, unit)
+        roots = tempering(self.warmth, self.leaps)
+        ratios = roots[1:] / roots[:-1]  # sqrt(T_k / T_(k-1))
+        z, momentum = flow(start, roots[0] * unit, _Slope(model, x), step=self.step, ratios=ratios)
         reconstruction = -_log_likelihood(model, x, z, calibrated=True)
         before = posterior.log_prob(start) + resting.log_prob(unit)
         regularization = before - prior.log_prob(z) - resting.log_prob(momentum)
-        loss = (reconstruction + regularization).mean()
-        return Terms(loss, reconstruction.mean(0), regularization.mean(0), self._shown())
-
-    def _moved(self, model: Model, x: Tensor, z: Tensor, unit: Tensor) -> tuple[Tensor, Tensor]:
-        """Codes and momentum at the end of the flow."""
-        roots = tempering(self.warmth, self.leaps)
-        ratios = roots[1:] / roots[:-1]  # sqrt(T_k / T_(k-1))
-        slope = _Slope(model, x)
-        return flow(z, roots[0] * unit, slope, step=self.step, ratios=ratios)
-
-    def _shown(self) -> dict[str, Tensor]:
-        return {"step_size": self.step.mean(), "temperature": self.warmth.square()}
+        shown = {"step_size": self.step.mean(), "temperature": self.warmth.square()}
+        return Terms((reconstruction + regularization).mean(), reconstruction.mean(0), regularization.mean(0), shown)
 
 
 class _Slope:

@@ -1,6 +1,8 @@
 """Some classes known, most not: the class of an item is a second latent variable wherever it is unknown."""
 
 import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -58,43 +60,72 @@ class SemiSupervised(Objective):
 
     def forward(self, model: Model, x: Tensor, *, step: int = 0, generator: torch.Generator | None = None) -> Terms:
         _check(model, self.classifier.outputs)
-        own, whole = _rows(model, x)
-        log_q = self._log_chances(model, x)
-        log_q = log_q if own is whole else processes.gather(log_q, len(whole))
-        known = whole.sum(1) > 0
+        classes = _Classes.of(model, x)
+        log_q = classes.whole_of(self._log_chances(model, x))
+        known = classes.known
         # The prior of y is uniform: the KL of a known class is log K, that of q(y|x) log K less its entropy.
-        share = torch.where(known[:, None], whole, log_q.exp())
+        share = torch.where(known[:, None], classes.whole, log_q.exp())
         chosen = math.log(model.context) + torch.where(known, 0.0, (log_q.exp() * log_q).sum(1))
-        reconstruction, kl = self._expected(model, x, own, whole, share=share, generator=generator)
-        cross = -(whole * log_q).sum(1)
+        reconstruction, kl = classes.expected(share, lambda given: self._bound(model, x, given, generator))
+        cross = -(classes.whole * log_q).sum(1)
         regularization = kl + chosen
         loss = (reconstruction + self.regularization * regularization + self.alpha * cross).mean()
-        return Terms(loss, reconstruction, regularization, self._shown(cross, known))
+        return Terms(loss, reconstruction, regularization, {"cross_entropy": cross.sum() / known.sum().clamp_min(1)})
 
-    def _expected(
-        self, model: Model, x: Tensor, own: Tensor, whole: Tensor, *, share: Tensor, generator: torch.Generator | None
+    def _bound(
+        self, model: Model, x: Tensor, classes: "_Classes", generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor]:
-        """Reconstruction and KL of z, the mean over the classes by their share, each of shape (batch,)."""
-        if bool((whole.sum(1) > 0).all()):  # the share of all other classes is 0
-            return self._of(model, x, own, whole, generator=generator)
-        every = [_all_of(own, whole, y) for y in range(model.context)]
-        terms = [self._of(model, x, *rows, generator=generator) for rows in every]
-        reconstruction, kl = (torch.stack(term, 1) for term in zip(*terms, strict=True))
-        return (share * reconstruction).sum(1), (share * kl).sum(1)
-
-    def _of(
-        self, model: Model, x: Tensor, own: Tensor, whole: Tensor, *, generator: torch.Generator | None
-    ) -> tuple[Tensor, Tensor]:
-        draws = draw(
-            model.given(own, of_codes=None if own is whole else whole), x, samples=self.samples, generator=generator
-        )
+        """Reconstruction and KL of z, each of shape (batch,), if these are the classes."""
+        given = model.given(classes.own, of_codes=None if classes.own is classes.whole else classes.whole)
+        draws = draw(given, x, samples=self.samples, generator=generator)
         return draws.reconstruction, draws.divergence()
 
     def _log_chances(self, model: Model, x: Tensor) -> Tensor:
         return self.classifier(model.shown(x)).flatten(1).log_softmax(1)
 
-    def _shown(self, cross: Tensor, known: Tensor) -> dict[str, Tensor]:
-        return {"cross_entropy": cross.sum() / known.sum().clamp_min(1)}
+
+class _Classes(NamedTuple):
+    """Classes of a batch, a 1 at the class of an item and a row of zeros where it is unknown.
+
+    Attributes:
+        own: those of this process's rows, shape (rows, classes).
+        whole: those of all rows, shape (batch, classes); the same tensor where this process has all.
+    """
+
+    own: Tensor
+    whole: Tensor
+
+    @classmethod
+    def of(cls, model: Model, x: Tensor) -> "_Classes":
+        """Those that are bound to the model."""
+        own, whole = model.contexts
+        if own is whole:
+            alone = own.to(x).expand(len(x), -1)  # one row may serve all items
+            return cls(alone, alone)
+        return cls(own.to(x), whole.to(x))
+
+    @property
+    def known(self) -> Tensor:
+        """Whether each item's class is known, shape (batch,)."""
+        return self.whole.sum(1) > 0
+
+    def whole_of(self, rows: Tensor) -> Tensor:
+        """All rows, from those of this process."""
+        return rows if self.own is self.whole else processes.gather(rows, len(self.whole))
+
+    def all_of(self, y: int) -> "_Classes":
+        """As many items, all of class y."""
+        each = torch.eye(self.own.shape[1], dtype=self.own.dtype, device=self.own.device)[y]
+        own, whole = each.expand(len(self.own), -1), each.expand(len(self.whole), -1)
+        return _Classes(own, own if self.own is self.whole else whole)
+
+    def expected(self, share: Tensor, terms_of: "Callable[[_Classes], tuple[Tensor, Tensor]]") -> tuple[Tensor, Tensor]:
+        """The mean of two terms of shape (batch,) over the classes by their share, shape (batch, classes)."""
+        if bool(self.known.all()):  # the share of all other classes is 0
+            return terms_of(self)
+        terms = [terms_of(self.all_of(y)) for y in range(self.own.shape[1])]
+        first, second = (torch.stack(term, 1) for term in zip(*terms, strict=True))
+        return (share * first).sum(1), (share * second).sum(1)
 
 
 def _check(model: Model, outputs: tuple[int, ...]) -> None:
@@ -109,19 +140,3 @@ def _check(model: Model, outputs: tuple[int, ...]) -> None:
             "a scale fitted to the batch cannot be shared by the classes that are tried",
             fix="use --likelihood NormalWithLearnedScale",
         )
-
-
-def _rows(model: Model, x: Tensor) -> tuple[Tensor, Tensor]:
-    """The bound classes of this process's rows of the batch, and those of all rows: the same tensor if it has all."""
-    own, whole = model.contexts
-    if own is whole:
-        alone = own.to(x).expand(len(x), -1)  # one row may serve all items
-        return alone, alone
-    return own.to(x), whole.to(x)
-
-
-def _all_of(own: Tensor, whole: Tensor, y: int) -> tuple[Tensor, Tensor]:
-    """The contexts of as many items, all of class y."""
-    each = torch.eye(own.shape[1], dtype=own.dtype, device=own.device)[y]
-    mine, all_of_them = each.expand(len(own), -1), each.expand(len(whole), -1)
-    return mine, mine if own is whole else all_of_them

@@ -2,10 +2,11 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gapless.draws import Draws
 from gapless.errors import UsageError
@@ -64,6 +65,38 @@ class Regularizer(Part, ABC):
         if penalty.own is None:
             return added, shown
         return added + penalty.own, {**shown, f"{name} (own)": penalty.own}
+
+
+class Penalties(nn.ModuleList):
+    """The regularizers beside the two terms of a loss, planned and charged together.
+
+    Attributes:
+        comparable: whether the values of all of them are.
+        whole: whether any of them needs whole weights.
+    """
+
+    def __init__(self, regularizers: Iterable[Regularizer] = ()):
+        super().__init__(regularizers)
+        self.comparable = all(regularizer.comparable for regularizer in self._each())
+        self.whole = any(regularizer.whole for regularizer in self._each())
+
+    def plan(self, items: int | None) -> None:
+        """Say how many training items there are."""
+        for regularizer in self._each():
+            regularizer.plan(items)
+
+    def charged(
+        self, loss: Tensor, draws: Draws, generator: torch.Generator | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss with what they add to it, and what is shown of them by name."""
+        every: dict[str, Tensor] = {}
+        for regularizer in self._each():
+            added, shown = regularizer.charged(draws, generator)
+            loss, every = loss + added, every | shown
+        return loss, every
+
+    def _each(self) -> list[Regularizer]:
+        return list(self)  # pyright: ignore[reportReturnType]
 
 
 def checked_weight(weight: float, name: str = "weight") -> float:

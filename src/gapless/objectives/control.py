@@ -1,0 +1,77 @@
+"""How much of the KL is charged: all of it, its distance from a capacity, or what exceeds the free bits."""
+
+import math
+from collections.abc import Sequence
+
+from jaxtyping import Float
+from torch import Tensor
+from torch.distributions import Distribution
+
+from gapless.distributions import Product, divergence_of_parts, divergence_per_feature
+from gapless.draws import Draws
+from gapless.errors import UsageError
+
+__all__ = []
+
+
+class Control:
+    """R of an objective: `r KL`, `|KL - r C|` or `r sum_j max(l, KL_j)`, r the share of its schedule.
+
+    Args:
+        capacity: C, nats an item, at least 0, or one number a part of a product posterior; not with free bits.
+        free_bits: l, nats of each latent feature, at least 0.
+    """
+
+    def __init__(self, capacity: float | Sequence[float] | None, free_bits: float | None):
+        if capacity is not None and free_bits is not None:
+            raise UsageError("a capacity and free bits both set the least KL", fix="give one of them")
+        self.capacity, self.free_bits = _capacities(capacity), _nats("free_bits", free_bits)
+
+    def charged(self, draws: Draws, kl: Float[Tensor, " batch"], share: float) -> Tensor:
+        """R, shape (batch,), or () where it is of the batch's mean."""
+        if isinstance(self.capacity, tuple):
+            return (_of_parts(draws.posterior, draws.prior) - share * kl.new_tensor(self.capacity)).abs().sum()
+        if self.capacity is not None:
+            return (kl.mean() - share * self.capacity).abs()
+        if self.free_bits is not None:
+            return share * _per_feature(draws.posterior, draws.prior).mean(0).clamp_min(self.free_bits).sum()
+        return share * kl if share < 1 else kl
+
+    def shown(self, beta: float, share: float) -> dict[str, float]:
+        """What rises with the share, by name: the capacity, or the effective beta where there is none."""
+        capacity = sum(self.capacity) if isinstance(self.capacity, tuple) else self.capacity
+        name, end = ("beta", beta) if capacity is None else ("capacity", capacity)
+        return {name: share * end if share < 1 else end}
+
+
+def _nats(name: str, value: float | None) -> float | None:
+    if value is not None and not 0 <= value < math.inf:
+        raise UsageError(f"{name} is a number of nats, at least 0 and finite; got {value}")
+    return value
+
+
+def _capacities(value: float | Sequence[float] | None) -> float | tuple[float, ...] | None:
+    if isinstance(value, Sequence):
+        return tuple(_nats("capacity", part) or 0.0 for part in value)
+    return _nats("capacity", value)
+
+
+def _of_parts(posterior: Distribution, prior: Distribution) -> Float[Tensor, " parts"]:
+    """The batch's mean KL of each part."""
+    if not (isinstance(posterior, Product) and isinstance(prior, Product)):
+        raise UsageError(
+            f"a capacity a part needs products; got {type(posterior).__name__} and {type(prior).__name__}",
+            fix="give one capacity",
+        )
+    return divergence_of_parts(posterior, prior).mean(1)
+
+
+def _per_feature(posterior: Distribution, prior: Distribution) -> Float[Tensor, "batch latent"]:
+    kl = divergence_per_feature(posterior, prior)
+    if kl is None:
+        raise UsageError(
+            f"free bits need a KL that splits into latent features; "
+            f"KL({type(posterior).__name__} || {type(prior).__name__}) does not",
+            fix="use a capacity, or a diagonal normal posterior with a standard normal prior",
+        )
+    return kl
