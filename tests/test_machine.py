@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+import zlib
 
 import pytest
 
@@ -108,3 +109,36 @@ def test_the_runtime_is_named():
     assert set(found) == {"runtime", "wait"}
     if sys.platform == "linux" and torch.backends.openmp.is_available():
         assert found["runtime"] in ("gnu", "llvm", "intel")
+
+
+LEAVING = """
+import gzip, sys, gapless
+{load}
+class Keeper:
+    log = open(sys.argv[1], "w")  # a class is a cycle: only Python's own search for garbage takes it apart
+    packed = gzip.open(sys.argv[1] + ".gz", "wt")
+    def __init__(self): self.itself = self
+    def __del__(self): sys.__stdout__.write("taken apart")
+keeper = Keeper()
+garbage = Keeper()
+del garbage
+Keeper.log.write("kept")
+Keeper.packed.write("kept too")
+print("done ", end="")
+"""
+
+
+@pytest.mark.parametrize(
+    ("load", "tuned", "said"),
+    [("import torch", "1", "done "), ("import torch", "0", "done taken aparttaken apart"),
+     ("", "1", "done taken aparttaken apart")],
+    ids=["torch", "untuned", "without torch"],
+)  # fmt: skip
+def test_what_a_process_leaves_behind_is_written(tmp_path, load, tuned, said):
+    file = tmp_path / "log"
+    environment = {**os.environ, "GAPLESS_TUNE": tuned}
+    script = [sys.executable, "-c", LEAVING.format(load=load), file]
+    done = subprocess.run(script, env=environment, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == (said, "")
+    assert file.read_text() == "kept"
+    assert zlib.decompressobj(31).decompress(file.with_suffix(".gz").read_bytes()) == b"kept too"
