@@ -53,7 +53,17 @@ def checks(runs: Path) -> Iterator[Check]:
     machine.before_torch()
     yield Check("versions", ", ".join(f"{name} {_version(name)}" for name in _LIBRARIES))
     yield Check("machine", f"Python {platform.python_version()}, {platform.platform()}")
-    yield from (_threads(), _openmp(), _allocator(), _optimizer(), _layout(), _bf16(), _devices(), _disk(runs))
+    yield from (
+        _threads(),
+        _openmp(),
+        _allocator(),
+        _process(),
+        _optimizer(),
+        _layout(),
+        _bf16(),
+        _devices(),
+        _disk(runs),
+    )
 
 
 def _version(name: str) -> str:
@@ -88,6 +98,14 @@ def _allocator() -> Check:
     named = allocator.why.split(" ")[0].split("=")[0]
     advice = f"unset {named}: convolutions train faster without it" if "set" in allocator.why else ""
     return Check("allocator", f"{'tuned' if allocator.tuned else 'not tuned'}: {allocator.why}", advice)
+
+
+def _process() -> Check:
+    if machine.tuned():
+        return Check(
+            "process", "steps are played again where that gives the same bits; its end frees nothing one by one"
+        )
+    return Check("process", "steps are all done plainly; its end takes half a second", "unset GAPLESS_TUNE")
 
 
 def _optimizer() -> Check:
