@@ -216,6 +216,12 @@ MISTAKES = {
         'generator(self.settings.seed, "noise", 0)',
         REPLAY,
     ),
+    "played schedules that stand still": (
+        "training/replay.py",
+        "        number.fill(step)\n",
+        "",
+        REPLAY,
+    ),
     "played noise that does not depend on the step": (
         "training/replay.py",
         'seed_of(self.seed, "noise", n) for n in',

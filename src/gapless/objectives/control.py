@@ -1,8 +1,9 @@
 """How much of the KL is charged: all of it, its distance from a capacity, or what exceeds the free bits."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution
@@ -27,21 +28,37 @@ class Control:
             raise UsageError("a capacity and free bits both set the least KL", fix="give one of them")
         self.capacity, self.free_bits = _capacities(capacity), _nats("free_bits", free_bits)
 
-    def charged(self, draws: Draws, kl: Float[Tensor, " batch"], share: float) -> Tensor:
-        """R, shape (batch,), or () where it is of the batch's mean."""
+    def charged(self, draws: Draws, kl: Float[Tensor, " batch"], share: Tensor | float) -> Tensor:
+        """R, shape (batch,), or () where it is of the batch's mean; the share is 1.0, or a tensor of shape ()."""
         if isinstance(self.capacity, tuple):
             return (_of_parts(draws.posterior, draws.prior) - share * kl.new_tensor(self.capacity)).abs().sum()
         if self.capacity is not None:
             return (kl.mean() - share * self.capacity).abs()
         if self.free_bits is not None:
             return share * _per_feature(draws.posterior, draws.prior).mean(0).clamp_min(self.free_bits).sum()
-        return share * kl if share < 1 else kl
+        return share * kl if isinstance(share, Tensor) else kl
 
-    def shown(self, beta: float, share: float) -> dict[str, float]:
+    def shown(self, beta: float, share: Tensor | float) -> dict[str, Tensor]:
         """What rises with the share, by name: the capacity, or the effective beta where there is none."""
+        if not isinstance(share, Tensor):
+            return {}
         capacity = sum(self.capacity) if isinstance(self.capacity, tuple) else self.capacity
-        name, end = ("beta", beta) if capacity is None else ("capacity", capacity)
-        return {name: share * end if share < 1 else end}
+        return {"beta": share * beta} if capacity is None else {"capacity": share * capacity}
+
+
+def of_step(function: Callable[[int], float], step: int, like: Tensor) -> Tensor:
+    """A number that depends on the step, as a tensor of shape () and of the kind of another.
+
+    A step that is recorded to be played again keeps the function, and the tensor gets its value before every play.
+
+    Args:
+        function: number of the step -> value; it may depend on nothing else that changes.
+        step: optimizer steps taken so far.
+        like: says type and device.
+    """
+    kept = getattr(step, "kept", None)
+    value = torch.tensor(function(step), dtype=torch.float64) if kept is None else kept(function)
+    return value.to(like)
 
 
 def _nats(name: str, value: float | None) -> float | None:

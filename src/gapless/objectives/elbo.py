@@ -8,7 +8,7 @@ from torch import Tensor
 from gapless.draws import draw
 from gapless.errors import UsageError
 from gapless.model import Model
-from gapless.objectives.control import Control
+from gapless.objectives.control import Control, of_step
 from gapless.objectives.objective import Objective, Terms
 from gapless.regularizers.regularizer import Penalties, Regularizer
 from gapless.schedules import Ramp
@@ -78,14 +78,14 @@ class ELBO(Objective):
     def forward(self, model: Model, x: Tensor, *, step: int = 0, generator: torch.Generator | None = None) -> Terms:
         draws = draw(model, x, samples=self.samples, generator=generator)
         reconstruction, kl = draws.reconstruction, draws.divergence()
-        share = self.ramp(step, self.steps)
+        steady = self.schedule == "constant"
+        share = 1.0 if steady else of_step(lambda step: self.ramp(step, self.steps), step, kl)
         regularization = self.control.charged(draws, kl, share)
         # A term of weight 0 is left out, not multiplied: an autoencoder's KL is infinite.
         weighted = ((self.reconstruction, reconstruction), (self.regularization, regularization))
         loss = sum((weight * term.mean() for weight, term in weighted if weight), start=x.new_zeros(()))
-        moving = {} if self.schedule == "constant" else self.control.shown(self.effective_beta, share)
         loss, shown = self.penalties.charged(loss, draws, generator)
-        return Terms(loss, reconstruction, kl, {name: x.new_tensor(value) for name, value in moving.items()} | shown)
+        return Terms(loss, reconstruction, kl, self.control.shown(self.effective_beta, share) | shown)
 
 
 def _check(*, reconstruction: float, regularization: float, samples: int) -> None:

@@ -2,14 +2,15 @@
 
 A step of a small network is a hundred small operations, and half their time goes to finding out what to do next. The
 second step is therefore recorded, the third is done both ways, and if loss, gradients and buffers agree in every bit,
-all further ones are played. Where they do not, or where a step depends on something that is not a tensor (its number,
-a value read out, noise from elsewhere), nothing changes: every step is done the plain way.
+all further ones are played. Where they do not, or where a step depends on something that is not a tensor (its number
+but by `of_step`, a value read out, noise from elsewhere), nothing changes: every step is done the plain way.
 """
 
 import operator
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,7 +22,7 @@ from gapless.training.tape import Recorder, Refused, Tape
 
 __all__ = ["Replay"]
 
-_SEEDS = 256
+_SEEDS, _FUNCTIONS = 256, 16
 
 
 class Replay:
@@ -39,7 +40,7 @@ class Replay:
         self._parameters = [p for module in (model, objective) for p in module.parameters() if p.requires_grad]
         self._buffers = self._present()
         self._kind: Any = None
-        self._seen, self._tape = False, None
+        self._seen, self._tape, self._number = False, None, None
         self._moved, self._extras, self._seeds = list[Tensor](), list[str](), dict[int, int]()
 
     @property
@@ -77,12 +78,13 @@ class Replay:
         yield from self._buffers
 
     def _record(self, x: Tensor, step: int) -> Terms | None:
-        """A plain step, recorded; its number is a thing that cannot be used."""
+        """A plain step, recorded; of its number only functions can be had."""
         before = [value.clone() for value in self._buffers]
         noise = generator(self.seed, "noise", step)
+        self._number = _Number(step)
         try:
             with Recorder() as recorder:
-                terms = self._plain(x, _Unusable(step), noise)
+                terms = self._plain(x, self._number, noise)
             self._moved = [parameter for parameter in self._parameters if parameter.grad is not None]
             self._tape = Tape(recorder.calls, x, noise, [*_all(terms), *self._gradients()])
         except (Refused, RuntimeError, TypeError, IndexError, ValueError) as error:
@@ -121,8 +123,10 @@ class Replay:
         return _mapped(terms, torch.Tensor.detach)
 
     def _play(self, x: Tensor, step: int) -> Terms:
-        tape = self._tape
+        tape, number = self._tape, self._number
         assert tape is not None
+        assert number is not None
+        number.fill(step)
         tape.play(x, self._seed(step))
         found = iter(tape.results)
         values = [next(found).clone() for _ in range(3 + len(self._extras))]  # the caller's own
@@ -176,8 +180,28 @@ def _why_not(model: Model, objective: Objective) -> str:
 _KNOWN = ("gapless", "torch")
 
 
-class _Unusable(int):
-    """The number of a step, which a step that is played again cannot depend on: any use of it refuses."""
+class _Number(int):
+    """The number of a recorded step. Any use of it refuses, for a step that is played again cannot depend on it.
+
+    But functions of it may be had: the value of each is in memory that is filled before every play.
+    """
+
+    def __init__(self, step: int):
+        self.now, self.functions, self.values = int(step), list[Callable[[int], float]](), np.zeros(_FUNCTIONS)
+        self.tensor = torch.from_numpy(self.values)  # of the same memory
+
+    def kept(self, function: Callable[[int], float]) -> Tensor:
+        """Its value, shape (), float64: now that of this step, later that of any that is played."""
+        if len(self.functions) == _FUNCTIONS:
+            raise Refused(f"it has more than {_FUNCTIONS} functions of the number of the step")
+        self.functions.append(function)
+        self.values[len(self.functions) - 1] = function(self.now)
+        return self.tensor[len(self.functions) - 1]
+
+    def fill(self, step: int) -> None:
+        """Give all of them their values at a step."""
+        for place, function in enumerate(self.functions):
+            self.values[place] = function(step)
 
     def _refuse(self, *_: Any) -> NoReturn:
         raise Refused("it depends on the number of the step")
@@ -189,4 +213,4 @@ _USES = (
     "eq ne gt ge hash str repr format"
 )
 for _name in _USES.split():
-    setattr(_Unusable, f"__{_name}__", _Unusable._refuse)
+    setattr(_Number, f"__{_name}__", _Number._refuse)
