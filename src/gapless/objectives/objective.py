@@ -39,6 +39,7 @@ class Objective(Part, ABC):
 
     To add one: return `Terms` from `forward`; `loss` is what is minimised and may differ from the bound reported.
     What changes while training is a function of (step, steps), or a buffer: then a resumed run continues exactly.
+    Such functions are had by `control.of_step`, so that steps can be played again.
 
     Attributes:
         samples: draws z ~ q(z|x) an item.
