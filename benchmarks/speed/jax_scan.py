@@ -26,10 +26,11 @@ def affine(parameters, name, x):
 
 
 def loss_of(parameters, x, key):
-    loc, log_scale = jnp.split(affine(parameters, "head", jax.nn.relu(affine(parameters, "encoder", x))), 2, axis=-1)
-    z = loc + jnp.exp(log_scale) * jax.random.normal(key, loc.shape)
+    h = jax.nn.relu(affine(parameters, "encoder", x))
+    loc, log_variance = jnp.split(affine(parameters, "head", h), 2, axis=-1)
+    z = loc + jnp.exp(0.5 * log_variance) * jax.random.normal(key, loc.shape)
     logits = affine(parameters, "out", jax.nn.relu(affine(parameters, "decoder", z)))
-    kl = 0.5 * (loc**2 + jnp.exp(2 * log_scale) - 1) - log_scale
+    kl = 0.5 * (loc**2 + jnp.exp(log_variance) - 1 - log_variance)
     return ((jax.nn.softplus(logits) - x * logits).sum(-1) + kl.sum(-1)).mean()
 
 

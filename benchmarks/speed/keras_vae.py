@@ -26,19 +26,24 @@ class Sampling(layers.Layer):
         return loc + ops.exp(0.5 * log_variance) * keras.random.normal(ops.shape(loc), seed=self.seeds)
 
 
+def start():
+    """Weights as torch's affine layers begin, U(-1/sqrt(inputs), 1/sqrt(inputs)), so that losses can be compared."""
+    return {"kernel_initializer": keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")}
+
+
 def encoded(x):
     if WORK == "W1":
-        return layers.Dense(400, activation="relu")(layers.Flatten()(x))
-    h = layers.Conv2D(32, 3, strides=2, padding="same", activation="relu")(x)
-    return layers.Flatten()(layers.Conv2D(64, 3, strides=2, padding="same", activation="relu")(h))
+        return layers.Dense(400, activation="relu", **start())(layers.Flatten()(x))
+    h = layers.Conv2D(32, 3, strides=2, padding="same", activation="relu", **start())(x)
+    return layers.Flatten()(layers.Conv2D(64, 3, strides=2, padding="same", activation="relu", **start())(h))
 
 
 def decoded(z):
     if WORK == "W1":
-        return layers.Dense(784)(layers.Dense(400, activation="relu")(z))
-    h = layers.Reshape((7, 7, 64))(layers.Dense(3136, activation="relu")(z))
-    h = layers.Conv2DTranspose(32, 3, strides=2, padding="same", activation="relu")(h)
-    return layers.Flatten()(layers.Conv2DTranspose(1, 3, strides=2, padding="same")(h))
+        return layers.Dense(784, **start())(layers.Dense(400, activation="relu", **start())(z))
+    h = layers.Reshape((7, 7, 64))(layers.Dense(3136, activation="relu", **start())(z))
+    h = layers.Conv2DTranspose(32, 3, strides=2, padding="same", activation="relu", **start())(h)
+    return layers.Flatten()(layers.Conv2DTranspose(1, 3, strides=2, padding="same", **start())(h))
 
 
 def cross_entropy(x, logits):
@@ -55,7 +60,8 @@ x = work.images().astype("float32")[..., None] / 255
 clock = work.Clock(math.ceil(len(x) / BATCH))
 inputs = keras.Input((28, 28, 1))
 h = encoded(inputs)
-model = keras.Model(inputs, decoded(Sampling()([layers.Dense(latent)(h), layers.Dense(latent)(h)])))
+loc, log_variance = layers.Dense(latent, **start())(h), layers.Dense(latent, **start())(h)
+model = keras.Model(inputs, decoded(Sampling()([loc, log_variance])))
 model.compile(optimizer=keras.optimizers.Adam(RATE), loss=cross_entropy)
 try:
     history = model.fit(x, x, batch_size=BATCH, epochs=EPOCHS, verbose=0, callbacks=[Tell()])

@@ -1,5 +1,6 @@
 """gapless doing the peers' work: the training images alone, 60 of them held out, and a start like theirs, so that
-losses can be compared: no offset at the data's mean, the decoder's last layer at full size, inputs as they are."""
+losses can be compared: no offset at the data's mean, the decoder's last layer at full size, inputs as they are, and an
+encoder that puts out logarithms of variances, not of scales."""
 
 import math
 
@@ -11,6 +12,8 @@ import gapless
 data = gapless.read(str(work.DATA / "train-images-idx3-ubyte.gz"), held_out=0.001)
 gapless.Model.center = lambda self, *moments: None
 gapless.recipes.building._quiet = lambda decoder: decoder
+normals = gapless.posteriors.normals
+normals.bounded = lambda raw, bound, bounded=normals.bounded: bounded(0.5 * raw, bound)
 clock = work.Clock(math.ceil(len(data.train) / BATCH))
 
 
