@@ -11,6 +11,7 @@ from gapless import Settings, recipes
 from gapless.data import Feed, Items, Scaling
 from gapless.errors import Diverged
 from gapless.objectives import ELBO
+from gapless.objectives.control import of_step
 from gapless.randomness import generator
 from gapless.recipes import basics
 from gapless.training import fit, tape
@@ -102,6 +103,20 @@ def test_a_schedule_of_the_kl_is_played_and_ends_in_the_same_bits(name):
         return {**state(one), **{f"{step} {key}": v for step, e in enumerate(shown) for key, v in e.items()}}
 
     assert_same(trained(plain=False), trained(plain=True))
+
+
+class Shows(ELBO):
+    def forward(self, model, x, *, step=0, generator=None):
+        terms = super().forward(model, x, step=step, generator=generator)
+        return terms._replace(extras={"number": of_step(float, step, terms.loss)})
+
+
+def test_what_a_step_shows_of_its_number_stays(monkeypatch):
+    monkeypatch.setattr(Shows, "__module__", "gapless.objectives")
+    one = course(made()[0].double(), Shows().train())
+    shown = [one.advance(batch(step).double()).extras["number"] for step in range(6)]
+    assert one.replay.active, one.replay.why
+    assert shown == [0, 1, 2, 3, 4, 5]
 
 
 class TwicePerStep(ELBO):

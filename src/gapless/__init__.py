@@ -3,14 +3,13 @@
 Public names are loaded when first used, so that `import gapless` stays instant and imports no torch.
 """
 
-import atexit
 import gc
 import importlib
 import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from gapless.machine import before_torch, leave
+from gapless.machine import before_torch
 
 if TYPE_CHECKING:
     from gapless.data import Dataset, batch, read
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 before_torch()  # every module of ours that loads torch comes after this line
-atexit.register(leave)
 
 _HOMES = {
     "Comparison": "study",

@@ -1,6 +1,6 @@
 """`python -m gapless`: the command line."""
 
-from gapless.cli import main
+from gapless.cli import run
 
 if __name__ == "__main__":
-    main()
+    run()

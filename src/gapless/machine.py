@@ -4,9 +4,7 @@ It knows no other part of gapless and loads torch only where a function needs it
 are told how to wait and the allocator what to keep, never how much to compute where.
 """
 
-import contextlib
 import gc
-import io
 import os
 import sys
 from collections.abc import Mapping, MutableMapping
@@ -21,7 +19,6 @@ processors, but it cannot see those of other processes. Measured in docs/speed.m
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _KEPT_BYTES = -1, -3, 1 << 30
 _OPT_OUT = "GAPLESS_TUNE"
-_FILE = io.IOBase.__base__  # the class of all files, those written in C included
 
 
 def before_torch(environment: MutableMapping[str, str] = os.environ) -> None:
@@ -44,21 +41,15 @@ def tuned(environment: Mapping[str, str] = os.environ) -> bool:
 
 
 def leave() -> None:
-    """Called when a process ends: what torch has brought goes back to the operating system as it is.
+    """Called at the end of a process that is ours alone: what torch has brought goes back to the system as it is.
 
     Python searches all objects for garbage three times and takes them apart one by one, 0.4 s with torch's modules.
-    Here they are declared permanent, so only what nothing refers to any more is taken apart. Files that are open for
-    writing are flushed, wherever they hang. Of other objects in reference cycles `__del__` is not called, which Python
-    does not promise at its end. GAPLESS_TUNE=0 leaves it all to Python, and so does a process without torch.
+    Here they are declared permanent. Then nothing in a reference cycle is finalized, not even the globals of a module:
+    that is no way to end a process in which others keep files open, so `import gapless` does not. GAPLESS_TUNE=0
+    leaves it to Python, and so does a process without torch.
     """
-    if "torch" not in sys.modules or not tuned():
-        return
-    objects = gc.get_objects()
-    files = {kind for kind in set(map(type, objects)) if _FILE in kind.__mro__}
-    for file in [one for one in objects if type(one) in files]:
-        with contextlib.suppress(Exception):  # what cannot be flushed now, Python would not have flushed either
-            file.flush()
-    gc.freeze()
+    if "torch" in sys.modules and tuned():
+        gc.freeze()
 
 
 class Allocator(NamedTuple):

@@ -102,10 +102,8 @@ def _allocator() -> Check:
 
 def _process() -> Check:
     if machine.tuned():
-        return Check(
-            "process", "steps are played again where that gives the same bits; its end frees nothing one by one"
-        )
-    return Check("process", "steps are all done plainly; its end takes half a second", "unset GAPLESS_TUNE")
+        return Check("process", "steps are played again where that gives the same bits; commands end at once")
+    return Check("process", "steps are all done plainly; commands take half a second to end", "unset GAPLESS_TUNE")
 
 
 def _optimizer() -> Check:

@@ -1,5 +1,6 @@
 """Entry point: parses, runs, and turns every error into what / where / fix and an exit code."""
 
+import atexit
 import os
 import shlex
 import sys
@@ -8,9 +9,9 @@ from collections.abc import Sequence
 
 from gapless import interrupts
 from gapless.errors import GaplessError
-from gapless.machine import before_torch
+from gapless.machine import before_torch, leave
 
-__all__ = ["main"]
+__all__ = ["main", "run"]
 
 INTERNAL, USAGE = 1, 2
 RESUMABLE = ("train", "compare", "demo")
@@ -59,6 +60,12 @@ def main(argv: Sequence[str] | None = None) -> None:
             INTERNAL,
         )
     sys.exit(code)
+
+
+def run() -> None:
+    """The command `gapless`: `main` in a process of its own, which ends without delay."""
+    atexit.register(leave)
+    main()
 
 
 def _resume(arguments: Sequence[str]) -> str:

@@ -58,7 +58,7 @@ def of_step(function: Callable[[int], float], step: int, like: Tensor) -> Tensor
     """
     kept = getattr(step, "kept", None)
     value = torch.tensor(function(step), dtype=torch.float64) if kept is None else kept(function)
-    return value.to(like)
+    return value.to(like, copy=True)
 
 
 def _nats(name: str, value: float | None) -> float | None:
