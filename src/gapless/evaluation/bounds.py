@@ -206,7 +206,7 @@ def _draws(model: Model, x: Tensor, samples: int, at_once: int, noise: torch.Gen
 def _values(drawn: Draws) -> Tensor | None:
     """-E_q log p(x_i|z) of each data feature in nats, summed over items, shape (*event); None where it is not split."""
     split = getattr(drawn.likelihood, "log_prob_per_feature", None)
-    if split is None:
+    if split is None or not drawn.model.likelihood.density:  # a metric is no sum over the features
         return None
     repeated = drawn.x.expand(len(drawn.z), *drawn.x.shape).flatten(0, 1)
     return -split(repeated).double().sum(0).cpu() / len(drawn.z)

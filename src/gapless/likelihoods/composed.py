@@ -150,9 +150,10 @@ class Masked(Likelihood):
 
     def forward(self, parameters: Tensor) -> distributions.Masked:
         p = self.likelihood(parameters)
-        if not isinstance(p, distributions.Factorized):
+        if not (isinstance(p, distributions.Factorized) and self.likelihood.density):
             raise UsageError(
-                f"missing values need a likelihood of independent features; {type(self.likelihood).__name__} is none"
+                f"missing values need a likelihood of independent features; {type(self.likelihood).__name__} is none",
+                fix="use a likelihood of single values, or leave --missing keep out",
             )
         return distributions.Masked(p)
 
