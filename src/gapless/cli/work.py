@@ -242,7 +242,7 @@ def _inspect_run(folder: Path, *, json: bool) -> None:
     run = runs.load_run(folder)
     if json:
         return print_json({"run": str(folder), **run.to_dict()})
-    parameters = sum(p.numel() for p in run.model.parameters())
+    parameters = sum(p.numel() for p in run.model.parameters() if p.requires_grad)
     _print_facts(
         {
             "run": str(folder),

@@ -75,7 +75,7 @@ def _model(comparison: Comparison, pictures: Pictures, name: str) -> dict[str, A
         "explained": EXPLAINED.get(name, ""),
         "held": held,
         "beta": run.effective_beta,
-        "parameters": sum(p.numel() for p in run.model.parameters()),
+        "parameters": sum(p.numel() for p in run.model.parameters() if p.requires_grad),
         "live": sum(held["live"]),
         "sentences": _sentences(comparison, pictures, name),
         "map": png_uri(pictures.map(name)),

@@ -79,6 +79,7 @@ class Average:
 
 
 def _weights(module: nn.Module) -> list[tuple[str, Tensor]]:
-    """Parameters and floating-point buffers; no integer can be averaged."""
-    named = [*module.named_parameters(), *module.named_buffers()]
+    """Parameters that are learned, and floating-point buffers; no integer can be averaged."""
+    learned = [(name, value) for name, value in module.named_parameters() if value.requires_grad]
+    named = [*learned, *module.named_buffers()]
     return [(name, value) for name, value in named if value.is_floating_point()]

@@ -54,7 +54,7 @@ class Course:
         self.execution = arranged(model, objective, settings, self.shards)
         alone = self.execution is None and self.shards is None
         self.replay = Replay(model, objective, settings.seed) if alone else None
-        self.parameters = [p for module in (model, objective) for p in module.parameters()]
+        self.parameters = [p for module in (model, objective) for p in module.parameters() if p.requires_grad]
         moved = self.shards.moved(self.parameters) if self.shards else self.parameters
         self.optimizer = optimizers.make(settings.optimizer, moved, weight_decay=settings.weight_decay)
         self.average = None if settings.ema is None else Average(model, settings.ema)
