@@ -10,6 +10,7 @@ MISSING = "tests/test_missing_values.py"
 DISCRETE = "tests/test_discrete_codes.py"
 SPHERES = "tests/test_spheres.py"
 BALL = "tests/test_hyperbolic.py"
+PERCEPTUAL = "tests/test_perceptual.py"
 
 MISTAKES = {
     "a full normal solved by the other triangle": (
@@ -216,6 +217,54 @@ MISTAKES = {
         "return shown.masked_fill(~self.likelihood.seen(observed), math.nan)",
         "return shown",
         MISSING,
+    ),
+    "a metric that rewards what is unlike": (
+        "distributions/perceptual.py",
+        "return -self.cost(x, picture)",
+        "return self.cost(x, picture)",
+        PERCEPTUAL,
+    ),
+    "features averaged, not summed": (
+        "distributions/perceptual.py",
+        "0.5 * difference.square().flatten(1).sum(1)",
+        "0.5 * difference.square().flatten(1).mean(1)",
+        PERCEPTUAL,
+    ),
+    "features summed over the batch": (
+        "distributions/perceptual.py",
+        "0.5 * difference.square().flatten(1).sum(1)",
+        "0.5 * difference.square().sum().expand(len(difference))",
+        PERCEPTUAL,
+    ),
+    "features that learn": (
+        "likelihoods/perceptual.py",
+        "copy.deepcopy(network).requires_grad_(False).eval()",
+        "copy.deepcopy(network).eval()",
+        PERCEPTUAL,
+    ),
+    "features that are another network while training": (
+        "likelihoods/perceptual.py",
+        "        self.network.eval()\n        return self",
+        "        return self",
+        PERCEPTUAL,
+    ),
+    "features of the network that goes on learning elsewhere": (
+        "likelihoods/perceptual.py",
+        "copy.deepcopy(network).requires_grad_(False)",
+        "network.requires_grad_(False)",
+        PERCEPTUAL,
+    ),
+    "features with the weight of the pixels": (
+        "likelihoods/perceptual.py",
+        "event_dims=parameters.dim() - 2, weight=self.weight,",
+        "event_dims=parameters.dim() - 2, weight=self.pixels,",
+        PERCEPTUAL,
+    ),
+    "a given head that is forgotten": (
+        "study/training.py",
+        "head = copy.deepcopy(self.likelihood)",
+        "return self.data.head",
+        PERCEPTUAL,
     ),
     "a concentration that does not grow with the dimension": (
         "posteriors/spheres.py",

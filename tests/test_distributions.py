@@ -45,6 +45,7 @@ CASES = {
         torch.tensor([[-1.0, 1.0, 3.0]]), torch.tensor([1.0, 0.5, 5.0]), torch.tensor([[0.0, -1.0, 2.0]])
     ),
     "StructuralSimilarity": distributions.StructuralSimilarity(torch.rand(2, 1, 4, 4), weight=2.0),
+    "FeatureDistance": distributions.FeatureDistance(torch.rand(2, 3), lambda x: 2 * x, event_dims=1),
     "FullNormal": FullNormal(torch.tensor([[0.3, -2.0]]), torch.tensor([[[0.5, 0.0], [1.5, 2.0]]])),
     "LowRankNormal": LowRankNormal(torch.ones(2, 2), torch.full((2, 2), 0.5), torch.tensor([[[1.0], [-2.0]]] * 2)),
     "Mixture": Mixture(torch.tensor([0.0, 1.0]), DiagonalNormal(torch.tensor([[-1.0], [1.0]]), torch.ones(2, 1))),

@@ -24,7 +24,10 @@ CASES = {
     regularizers: cases.regularizers.CASES,
     objectives: cases.objectives.CASES,
 }
-INNER = {posteriors: (networks,), priors: (networks,), regularizers: (networks,), objectives: (regularizers, networks)}
+INNER = {
+    posteriors: (networks,), priors: (networks,), likelihoods: (networks,), regularizers: (networks,),
+    objectives: (regularizers, networks),
+}  # fmt: skip
 ALL = [(module, name) for module, cases in CASES.items() for name in cases]
 EVENT = (2, 3, 4)
 CONDITIONAL = ("SemiSupervised",)  # objectives of models with a context

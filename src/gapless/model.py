@@ -22,7 +22,7 @@ PARAMETER_BUDGET = 2_000_000_000
 
 _BOXES = {
     "encoder": (networks,), "posterior": (posteriors, networks), "prior": (priors, networks), "decoder": (networks,),
-    "likelihood": (likelihoods,),
+    "likelihood": (likelihoods, networks),
 }  # fmt: skip
 """Where each part is looked up, and where parts of it may come from."""
 _SIZES = ("event_shape", "context")

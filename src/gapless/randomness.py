@@ -11,7 +11,7 @@ __all__ = ["generator", "noise", "seed_of"]
 # One number a use, so that two uses of one seed never share a stream.
 STREAMS = {
     "encoder": 1, "decoder": 2, "noise": 3, "evaluation": 4, "sample": 5, "picture": 6, "order": 7,
-    "posterior": 8, "prior": 9, "objective": 10, "weights": 11, "density": 20, "imputation": 21,
+    "posterior": 8, "prior": 9, "objective": 10, "weights": 11, "likelihood": 12, "density": 20, "imputation": 21,
 }  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """Cases of likelihoods."""
 
-from gapless import likelihoods
+from gapless import likelihoods, networks
 
 CASES = {
     "Bernoulli": likelihoods.Bernoulli,
@@ -17,6 +17,9 @@ CASES = {
     "NegativeBinomial": lambda: likelihoods.NegativeBinomial((2, 3, 4)),
     "ZeroInflatedNegativeBinomial": lambda: likelihoods.ZeroInflatedNegativeBinomial((2, 3, 4)),
     "MSSSIM": lambda: likelihoods.MSSSIM(20.0),
+    "Perceptual": lambda: likelihoods.Perceptual(
+        networks.MLP((2, 3, 4), (30,), hidden=(), activation="tanh"), weight=3.0, pixels=0.1
+    ),
     "Mixed": lambda: likelihoods.Mixed(
         (likelihoods.Normal(0.3), likelihoods.NormalWithLearnedScale(), likelihoods.Normal(0.3))
     ),

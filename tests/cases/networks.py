@@ -1,5 +1,7 @@
 """Cases of networks."""
 
+import torch
+
 from gapless import networks
 
 CASES = {
@@ -11,6 +13,9 @@ CASES = {
     ),
     "ConvolutionalDecoder": lambda: networks.ConvolutionalDecoder(
         (4,), (3, 9, 6), channels=(4, 6), blocks=1, activation="gelu"
+    ),
+    "Standardized": lambda: networks.Standardized(networks.MLP((2, 3), (4, 2), hidden=(8,), activation="tanh")).show(
+        torch.full((2, 3), 0.5), 0.3
     ),
     "SpatialEncoder": lambda: networks.SpatialEncoder((3, 8, 12), (12,), channels=(4, 8), blocks=2),
     "SpatialDecoder": lambda: networks.SpatialDecoder((12,), (2, 3, 8, 12), channels=(4, 8), activation="gelu"),

@@ -28,6 +28,7 @@ def cases(dtype):
     model, _ = built("vae", "Normal", dtype)
     yield "three draws", (model, ELBO(samples=3)), 1, ITEMS
     yield "accumulated", built("free-bits", "NormalWithOptimalScale", dtype), 3, ITEMS
+    yield "features of a fixed network", built("perceptual-vae", "Perceptual", dtype), 1, ITEMS
     yield "fewer items than processes", built("vae", "NormalWithOptimalScale", dtype), 1, 1
     yield "fewer, convolutional", built("geco", "Bernoulli", dtype, network="convolutional", channels=(4,)), 2, 1
     yield "fewer, a critic of images", built("vae-gan", "Bernoulli", dtype), 1, 1

@@ -1,6 +1,7 @@
-"""A measure of likeness in the place of a density."""
+"""Measures of likeness in the place of a density."""
 
-from collections.abc import Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -9,7 +10,7 @@ from torch.nn import functional
 from gapless.distributions.factorized import Factorized
 from gapless.errors import UsageError
 
-__all__ = ["StructuralSimilarity", "ms_ssim"]
+__all__ = ["FeatureDistance", "StructuralSimilarity", "ms_ssim"]
 
 _WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Exponents of the scales, finest first: Wang et al. (2003), section 3.2."""
@@ -20,24 +21,24 @@ _FLOOR = 1e-6
 """A contrast below it, pictures in opposition, counts as it: a power of 0 has no gradient."""
 
 
-class StructuralSimilarity(Factorized):
-    """`log p(x) = -weight (1 - MS-SSIM(x, picture))`: no density, for it is not normalised; Snell et al. (2017).
+class Likeness(Factorized):
+    """`log p(x) = -cost(x, picture)`: a measure of likeness in the place of a density, for it is not normalised.
 
-    It splits into neither pixels nor nats: differences between models with the same weight can be compared, nothing
-    else. A draw is the picture itself.
+    It splits into neither pixels nor nats: differences between models with the same measure can be compared, nothing
+    else. A draw is the picture itself. To add one: write `cost`.
 
     Args:
-        picture: values in [0, 1], shape (*batch, channels, height, width).
-        weight: what complete unlikeness costs, above 0.
-
-    >>> picture = torch.rand(2, 1, 16, 16)
-    >>> StructuralSimilarity(picture, weight=3.0).log_prob(picture).abs().max() < 1e-5
-    tensor(True)
+        picture: values in [0, 1], shape (*batch, *event).
+        event_dims: how many trailing axes make one example.
     """
 
-    def __init__(self, picture: Tensor, *, weight: float):
-        self.picture, self.weight = picture, weight
-        super().__init__(picture, 3)
+    def __init__(self, picture: Tensor, event_dims: int):
+        self.picture = picture
+        super().__init__(picture, event_dims)
+
+    @abstractmethod
+    def cost(self, x: Tensor, picture: Tensor) -> Tensor:
+        """What it costs to be unlike the picture, 0 for the same: shape (batch,), of two of shape (batch, *event)."""
 
     @property
     def mean(self) -> Tensor:
@@ -56,10 +57,10 @@ class StructuralSimilarity(Factorized):
         return self.picture.detach().expand((*sample_shape, *self.picture.shape))
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """-weight (1 - MS-SSIM), shape (*samples, *batch)."""
-        value, picture = torch.broadcast_tensors(value, self.picture)
-        alike = ms_ssim(value.flatten(0, -4), picture.flatten(0, -4))
-        return -self.weight * (1 - alike).reshape(value.shape[:-3])
+        """-cost, shape (*samples, *batch)."""
+        both = torch.broadcast_tensors(value, self.picture)
+        x, picture = (v.reshape(-1, *self.event_shape) for v in both)
+        return -self.cost(x, picture).reshape(both[0].shape[: -self.event_dims])
 
     def log_prob_per_feature(self, value: Tensor) -> Tensor:
         """There is none.
@@ -68,9 +69,68 @@ class StructuralSimilarity(Factorized):
             UsageError: always.
         """
         raise UsageError(
-            "the structural similarity of a picture is no sum over its pixels: there is no log-density per feature",
+            "the likeness of two pictures is no sum over their pixels: there is no log-density per feature",
             fix="use log_prob, or a likelihood that is a density",
         )
+
+
+class StructuralSimilarity(Likeness):
+    """`log p(x) = -weight (1 - MS-SSIM(x, picture))`: no density, for it is not normalised; Snell et al. (2017).
+
+    Args:
+        picture: values in [0, 1], shape (*batch, channels, height, width).
+        weight: what complete unlikeness costs, above 0.
+
+    >>> picture = torch.rand(2, 1, 16, 16)
+    >>> StructuralSimilarity(picture, weight=3.0).log_prob(picture).abs().max() < 1e-5
+    tensor(True)
+    """
+
+    def __init__(self, picture: Tensor, *, weight: float):
+        self.weight = weight
+        super().__init__(picture, 3)
+
+    def cost(self, x: Tensor, picture: Tensor) -> Tensor:
+        return self.weight * (1 - ms_ssim(x, picture))
+
+
+class FeatureDistance(Likeness):
+    """`log p(x) = -weight/2 |f(x) - f(picture)|^2 - pixels/2 |x - picture|^2`, f a fixed map: Hou et al. (2017).
+
+    Sums over all features and all values. With weight 1 and no pixels it is the log-density of f(x) under
+    N(f(picture), I) but for its constant; of x itself it is no density, for f may take many x to one place.
+
+    Args:
+        picture: values in [0, 1], shape (*batch, *event).
+        features: f, a map of (batch, *event) to (batch, *features).
+        event_dims: how many trailing axes make one example.
+        weight: of the features, at least 0.
+        pixels: of the values themselves, at least 0.
+
+    >>> twice = FeatureDistance(torch.zeros(2, 3), lambda x: 2 * x, event_dims=1)
+    >>> twice.log_prob(torch.ones(2, 3))
+    tensor([-6., -6.])
+    """
+
+    def __init__(
+        self,
+        picture: Tensor,
+        features: Callable[[Tensor], Tensor],
+        *,
+        event_dims: int,
+        weight: float = 1.0,
+        pixels: float = 0.0,
+    ):
+        self.features, self.weight, self.pixels = features, weight, pixels
+        super().__init__(picture, event_dims)
+
+    def cost(self, x: Tensor, picture: Tensor) -> Tensor:
+        cost = self.weight * _half_square(self.features(x) - self.features(picture))
+        return cost + self.pixels * _half_square(x - picture) if self.pixels else cost
+
+
+def _half_square(difference: Tensor) -> Tensor:
+    return 0.5 * difference.square().flatten(1).sum(1)
 
 
 def ms_ssim(x: Tensor, y: Tensor) -> Tensor:

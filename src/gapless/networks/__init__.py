@@ -6,12 +6,14 @@ from gapless.networks import (
     network,
     perceptrons,
     spatial,
+    standardized,
 )
 from gapless.networks.bayesian import *
 from gapless.networks.convolutions import *
 from gapless.networks.network import *
 from gapless.networks.perceptrons import *
 from gapless.networks.spatial import *
+from gapless.networks.standardized import *
 
 __all__ = []
 __all__ += network.__all__
@@ -19,3 +21,4 @@ __all__ += bayesian.__all__
 __all__ += convolutions.__all__
 __all__ += perceptrons.__all__
 __all__ += spatial.__all__
+__all__ += standardized.__all__

@@ -72,7 +72,7 @@ def build(
     event_shape: Sequence[int],
     *,
     latent: int = 16,
-    likelihood: str | Mapping[str, Any] = "Bernoulli",
+    likelihood: str | Mapping[str, Any] | likelihoods.Likelihood = "Bernoulli",
     network: str = "auto",
     hidden: Sequence[int] = (512, 256),
     channels: Sequence[int] = (32, 64),
@@ -90,7 +90,7 @@ def build(
         name: a key of `RECIPES`.
         event_shape: (channels, height, width) of an image or (columns,) of a table.
         latent: number of latent features, at least 1.
-        likelihood: name of a likelihood, or its description, as `Dataset.head` has it.
+        likelihood: name of a likelihood, its description, as `Dataset.head` has it, or one that was made.
         network: a key of `NETWORKS`, or "auto": that of the recipe, or convolutional for images of more than 1,024
             values (32 x 32 grey), else mlp.
         hidden: units of an mlp encoder's hidden layers; the decoder mirrors them.
@@ -185,14 +185,28 @@ def _quiet(decoder: networks.Network) -> networks.Network:
     return decoder
 
 
-def likelihood_of(asked: str | Mapping[str, Any], known: likelihoods.Known) -> likelihoods.Likelihood:
-    """The head of that name, suited to the data, or exactly the described one."""
+def likelihood_of(
+    asked: str | Mapping[str, Any] | likelihoods.Likelihood, known: likelihoods.Known
+) -> likelihoods.Likelihood:
+    """The head of that name, suited to the data, or exactly the described one, or the one that was made.
+
+    A network of its own has the same weights at every call: what measures likeness does not depend on a run's seed.
+    """
+    if isinstance(asked, likelihoods.Likelihood):
+        return asked
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of(0, "likelihood"))
+        return _likelihood(asked, known)
+
+
+def _likelihood(asked: str | Mapping[str, Any], known: likelihoods.Known) -> likelihoods.Likelihood:
     kind, arguments = (asked, {}) if isinstance(asked, str) else (asked["kind"], {**asked})
     if kind == likelihoods.Masked.__name__:
-        return likelihoods.Masked(likelihood_of(arguments["likelihood"], known))
+        return likelihoods.Masked(_likelihood(arguments["likelihood"], known))
     if set(arguments) - {"kind"}:
-        return make(arguments, likelihoods)
-    return named(kind, likelihoods).suited(known)  # pyright: ignore[reportAttributeAccessIssue]
+        return make(arguments, likelihoods, networks)
+    suited = named(kind, likelihoods).suited  # pyright: ignore[reportAttributeAccessIssue]
+    return observations.HEADS.get(kind, suited)(known)  # pyright: ignore[reportOptionalCall]
 
 
 def _checked(name: str, recipe: Recipe, options: Mapping[str, Any]) -> Mapping[str, Any]:

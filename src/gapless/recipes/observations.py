@@ -1,10 +1,39 @@
 """What is observed: recipes about the likelihood."""
 
+import math
+from collections.abc import Callable
 from functools import partial
 
+import torch
+
+from gapless import likelihoods, networks
 from gapless.recipes.recipe import CONTROLS, Recipe, elbo
 
-__all__ = ["RECIPES"]
+__all__ = ["HEADS", "RECIPES"]
+
+FEATURES, PRECISION = 256, 100.0
+"""How many random features there are; the inverse variance of the normal of pixels that they are about as strict as."""
+
+
+def random_features(known: likelihoods.Known) -> likelihoods.Perceptual:
+    """The likelihood of random features: convolutions of an image, a perceptron of a table.
+
+    Liu et al. (2021): it is the structure of the network that matters, more than what it was trained on. The weights of
+    He et al. (2015) keep the mean square of a difference from layer to layer, and `weight` makes up for the number of
+    features.
+    """
+    kind = networks.ConvolutionalEncoder if len(known.event_shape) == 3 else networks.MLP
+    network = kind(known.event_shape, (FEATURES,))
+    for parameter in network.parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.kaiming_normal_(parameter, nonlinearity="relu")
+        else:
+            torch.nn.init.zeros_(parameter)
+    return likelihoods.Perceptual(network, weight=PRECISION * math.prod(known.event_shape) / FEATURES)
+
+
+HEADS: dict[str, Callable[[likelihoods.Known], likelihoods.Likelihood]] = {"Perceptual": random_features}
+"""Likelihoods that need more than is known of data: what is made where nothing but their name is given."""
 
 _vae = partial(Recipe, objective=elbo, also=("beta", *CONTROLS))
 
@@ -53,5 +82,10 @@ RECIPES: dict[str, Recipe] = {
         "VAE of structural similarity at several scales: a metric in the place of a density",
         "Snell et al. (2017)",
         likelihood="MSSSIM",
+    ),
+    "perceptual-vae": _vae(
+        "VAE of the features of a fixed network, random unless another is given: a metric in the place of a density",
+        "Hou et al. (2017), with the random features of Liu et al. (2021)",
+        likelihood="Perceptual",
     ),
 }

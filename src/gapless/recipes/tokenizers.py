@@ -2,7 +2,8 @@
 
 The patch critic of Rombach et al. (2022) is the option `critic`, its weight; 0, no critic, unless it is given: a weight
 that is right depends on the reconstruction, which is summed over an image, where the verdict is a mean over patches.
-Their perceptual loss needs a network that was trained elsewhere, and is left out.
+Their perceptual loss, beside one of pixels, needs a network that was trained elsewhere, and no recipe has it: it is the
+likelihood `Perceptual(network, pixels=...)`, given to `gapless.train`, for values in [0, 1]; their pixels' is absolute.
 """
 
 import math

@@ -1,5 +1,6 @@
 """Train one recipe on data, in memory or in a folder that a later call goes on with."""
 
+import copy
 import hashlib
 import math
 from collections.abc import Sequence
@@ -9,12 +10,13 @@ from typing import Any
 
 import torch
 
-from gapless import processes, recipes
+from gapless import likelihoods, processes, recipes
 from gapless.conditions import check_classes, classified, given, known_classes
 from gapless.data import Dataset, Feed, Items, batch
 from gapless.errors import UsageError
 from gapless.model import Model
 from gapless.objectives import DynamicBinarization, Objective
+from gapless.parts import describe
 from gapless.randomness import generator
 from gapless.runs import DataCard, Run, load_run
 from gapless.settings import Settings
@@ -45,6 +47,7 @@ def train(
     data: Dataset,
     *,
     recipe: str = "vae",
+    likelihood: likelihoods.Likelihood | None = None,
     settings: Settings | None = None,
     callbacks: Sequence[Callback] = (),
     watch: bool = False,
@@ -63,6 +66,8 @@ def train(
     Args:
         data: what `gapless.read` gave.
         recipe: a name from `gapless recipes`.
+        likelihood: a fresh head in the place of the one that the data was read for; it is copied, and masked where
+            values are missing.
         settings: how to train; the defaults when None.
         callbacks: told of every step and epoch.
         watch: track live features and data-like draws every epoch; a collapse is announced when it happens.
@@ -85,7 +90,7 @@ def train(
     if log_with and folder is None:
         raise UsageError("trackers need a run folder", where="log_with", fix="give a folder")
     settings = settings or Settings()
-    work = Work(data, recipe, settings, callbacks, watch, tuple(log_with))
+    work = Work(data, recipe, settings, callbacks, watch, tuple(log_with), likelihood)
     with processes.job(settings.device):
         if folder is None:
             return work.trained(Saving(max_time=max_time), None)
@@ -126,16 +131,22 @@ class Work:
     callbacks: Sequence[Callback]
     watch: bool
     log_with: tuple[str, ...] = ()
+    likelihood: likelihoods.Likelihood | None = None
 
     def __post_init__(self):
         recipe = recipes.named_recipe(self.recipe)
+        if self.likelihood is not None:
+            told = describe(self.likelihood)
+            self.data = replace(self.data, likelihood=told.pop("kind"), arguments=told)
         self.data = known_classes(self.data) if recipe.semi_supervised else check_classes(self.data)
         self.classes = number_of_classes(self.data) if self.settings.condition or recipe.conditional else 0
 
     def made(self, place: Workplace, max_time: float | None) -> Run:
         """Trained in a folder, or loaded from it where that was done before."""
-        labels = {"labels": _digest(self.data)} if self.classes else {}  # of a conditional model they matter
-        identity = place.begin(plan_of(self.data, self.settings, recipe=self.recipe, **labels))
+        more = {"labels": _digest(self.data)} if self.classes else {}  # of a conditional model they matter
+        if self.likelihood is not None:
+            more["head"] = _digest_of(self.likelihood)
+        identity = place.begin(plan_of(self.data, self.settings, recipe=self.recipe, **more))
         if place.finished:
             return load_run(place.folder)
         if processes.is_first():
@@ -177,7 +188,7 @@ class Work:
             self.recipe,
             data.event_shape,
             latent=settings.latent,
-            likelihood=data.head,
+            likelihood=self._head(),
             network=settings.network,
             hidden=settings.hidden,
             channels=settings.channels,
@@ -196,6 +207,12 @@ class Work:
         objective = DynamicBinarization(objective) if settings.binarize else objective
         return model.to(device), objective.to(device)
 
+    def _head(self) -> dict[str, Any] | likelihoods.Likelihood:
+        if self.likelihood is None:
+            return self.data.head
+        head = copy.deepcopy(self.likelihood)
+        return likelihoods.Masked(head) if self.data.missing else head
+
     def _tracking(self, folder: Path) -> tuple[Callback, ...]:
         if not (self.log_with and processes.is_first()):
             return ()
@@ -211,6 +228,12 @@ def _digest(data: Dataset) -> str:
     """Hexadecimal digits that stand for the labels and their names."""
     labels = [part.labels for part in (data.train, data.held_out) if part.labels is not None]
     return hashlib.sha256(b"".join([*(part.tobytes() for part in labels), repr(data.label_names).encode()])).hexdigest()
+
+
+def _digest_of(head: likelihoods.Likelihood) -> str:
+    """Hexadecimal digits that stand for all numbers of a head."""
+    state = sorted(head.state_dict().items())
+    return hashlib.sha256(b"".join(n.encode() + v.cpu().numpy().tobytes() for n, v in state)).hexdigest()
 
 
 def _device(settings: Settings) -> torch.device:
