@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from gapless import processes, recipes
+from gapless import machine, processes, recipes
 from gapless.conditions import check_classes, classified, given, known_classes
 from gapless.data import Dataset, Feed, Items, batch
 from gapless.errors import UsageError
@@ -154,6 +154,7 @@ class Work:
 
     def trained(self, saving: Saving, folder: Path | None) -> Run:
         data, settings = self.data, self.settings
+        machine.tune()
         check_suited(data, self.recipe)
         check_support(data)
         model, objective = self._built()
