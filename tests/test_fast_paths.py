@@ -200,3 +200,27 @@ def test_every_recipe_has_the_plain_paths_loss_and_gradients(name, network, like
             found.append((terms.loss.detach(), terms.reconstruction.detach(), *grads))
     assert len(found[0]) == len(found[1]) > 4
     assert all(torch.allclose(a, b, rtol=1e-9, atol=1e-8) for a, b in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize("blocks", [0, 1])
+def test_a_rectifier_that_overwrites_gives_the_plain_ones_gradients_also_of_gradients(blocks, monkeypatch):
+    x, z = torch.randn(5, 2, 9, 6, dtype=torch.float64), torch.randn(5, 3, dtype=torch.float64)
+    found = []
+    for plain in (False, True):
+        with monkeypatch.context() as patch:
+            if plain:
+                patch.setattr(networks.convolutions, "_overwriting", lambda activation: torch.nn.ReLU())
+            torch.manual_seed(0)
+            encoder = networks.ConvolutionalEncoder((2, 9, 6), (3,), channels=(4, 6), blocks=blocks).double()
+            decoder = networks.ConvolutionalDecoder((3,), (2, 9, 6), channels=(4, 6), blocks=blocks).double()
+        kinds = {type(layer).__name__ for network in (encoder, decoder) for layer in network.layers}
+        assert ("_Rectified" in kinds) is not plain
+        image, code = leaf(x), leaf(z)
+        value = encoder(image).square().sum() + decoder(code).square().sum()
+        parameters = [*encoder.parameters(), *decoder.parameters()]
+        first = torch.autograd.grad(value, [image, code, *parameters], retain_graph=True)
+        again = torch.autograd.grad(value, [image, code], create_graph=True)
+        second = torch.autograd.grad(sum(g.square().sum() for g in again), parameters, allow_unused=True)
+        found.append([value.detach(), *first, *(g for g in second if g is not None)])
+    assert len(found[0]) == len(found[1]) > 16
+    assert all(torch.equal(a, b) or torch.allclose(a, b, rtol=1e-12, atol=1e-12) for a, b in zip(*found, strict=True))

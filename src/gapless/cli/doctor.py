@@ -56,6 +56,7 @@ def checks(runs: Path) -> Iterator[Check]:
     yield from (
         _threads(),
         _openmp(),
+        _placement(),
         _allocator(),
         _process(),
         _optimizer(),
@@ -91,6 +92,13 @@ def _openmp() -> Check:
     spins = found["runtime"] == "gnu" and "=" not in found["wait"]
     advice = f"set GOMP_SPINCOUNT={machine.SPIN} before Python starts" if spins else ""
     return Check("OpenMP", f"{found['runtime']}, {found['wait']}", advice)
+
+
+def _placement() -> Check:
+    from gapless.training import placement
+
+    left = placement.why_not()
+    return Check("placement", f"left to the kernel: {left}" if left else "in training, threads are kept apart")
 
 
 def _allocator() -> Check:

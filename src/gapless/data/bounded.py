@@ -13,7 +13,7 @@ from gapless.errors import DataError
 
 __all__ = ["Stream", "open_zip", "refuse_beyond_cap", "take_exactly"]
 
-_STEP = 1 << 24
+_STEP = 1 << 18  # what fits the cache of a core; larger ones are fresh memory every time
 _BROKEN = (EOFError, BadZipFile, zlib.error, OSError, RuntimeError, NotImplementedError)
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -48,7 +49,7 @@ class ConvolutionalEncoder(Network):
         for before, after in zip((self.inputs[0], *self.channels), self.channels, strict=False):
             layers += [nn.Conv2d(before, after, 3, stride=2, padding=1)]
             layers += [Residual(_convolution, after, activation) for _ in range(blocks)]
-            layers += [activation_of(activation, overwrites=True)]
+            layers += [_overwriting(activation)]
         self.layers = nn.Sequential(
             *layers, _Rows(), nn.Linear(self.channels[-1] * math.prod(sizes[-1]), math.prod(self.outputs))
         )
@@ -93,7 +94,7 @@ class ConvolutionalDecoder(Network):
         ]
         for level, (before, after) in enumerate(zip(inner, (*inner[1:], out), strict=True)):
             layers += [Residual(_convolution, before, activation) for _ in range(blocks)]
-            layers += [activation_of(activation, overwrites=True)]
+            layers += [_overwriting(activation)]
             layers += [_Doubled(before, after, sizes[level + 1])]
         self.layers = nn.Sequential(*layers)
 
@@ -134,6 +135,39 @@ class _Doubled(nn.Module):
             )
         shares = functional.conv2d(h, self.weight.flatten(1).T[:, :, None, None])
         return functional.fold(shares.flatten(2), self.size, 3, padding=1, stride=2) + self.bias
+
+
+class _Rectified(nn.Module):
+    """ReLU between two layers that nothing else reads: in both directions it overwrites what it is given.
+
+    Passes over images larger than the caches cost as much as the convolutions around them.
+    """
+
+    def forward(self, h: Tensor) -> Tensor:
+        if not torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return functional.relu(h, inplace=True)
+        return _Overwrite.apply(h)  # pyright: ignore[reportReturnType]
+
+
+class _Overwrite(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, h: Tensor) -> Tensor:
+        kept = h.relu_()
+        ctx.mark_dirty(kept)
+        ctx.save_for_backward(kept)
+        return kept
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        (kept,), (gradient,) = ctx.saved_tensors, gradients
+        if torch.is_grad_enabled():  # a penalty is of this gradient, too
+            return torch.where(kept > 0, gradient, 0.0)
+        return torch.ops.aten.threshold_backward.grad_input(gradient, kept, 0, grad_input=gradient)
+
+
+def _overwriting(activation: str) -> nn.Module:
+    """That activation, between two layers that nothing else reads."""
+    return _Rectified() if activation == "relu" else activation_of(activation)
 
 
 class _Rows(nn.Module):

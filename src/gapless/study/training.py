@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from gapless import likelihoods, processes, recipes
+from gapless import likelihoods, machine, processes, recipes
 from gapless.conditions import check_classes, classified, given, known_classes
 from gapless.data import Dataset, Feed, Items, batch
 from gapless.errors import UsageError
@@ -165,6 +165,7 @@ class Work:
 
     def trained(self, saving: Saving, folder: Path | None) -> Run:
         data, settings = self.data, self.settings
+        machine.tune()
         check_suited(data, self.recipe)
         check_support(data)
         model, objective = self._built()

@@ -23,6 +23,7 @@ from gapless.training.callbacks import Callback
 from gapless.training.checkpoints import Checkpoints
 from gapless.training.course import Course
 from gapless.training.evaluation import Evaluation, evaluate, latent_statistics
+from gapless.training.placement import Apart, kept_apart
 from gapless.training.records import Epoch, best_epoch
 from gapless.training.stopping import should_stop
 
@@ -98,8 +99,9 @@ def fit(
     processes.barrier()  # from here on all keep step
     session.resume()
     # Without checkpoints there is nothing to save: a signal ends the process where it is.
-    with _told(callbacks, course), interrupts.deferred() if saving.checkpoints else nullcontext():
-        session.run()
+    deferred = interrupts.deferred() if saving.checkpoints else nullcontext()
+    with _told(callbacks, course), deferred, kept_apart() as threads:
+        session.run(threads)
     course.keep_best()
     model.eval()
     return course.history
@@ -162,11 +164,11 @@ class _Session:
                 self.saving.say(f"note: {remark}")
         self.before, self.saved = float(snapshot.record["seconds"]), snapshot.step
 
-    def run(self) -> None:
+    def run(self, threads: Apart) -> None:
         """All that is left, or as much as time allows."""
         course = self.course
         while not is_complete([e.held_out.loss for e in course.history], course.settings, len(self.train)):
-            if not self._steps():
+            if not self._steps(threads):
                 break
             self._close_epoch()
             if self._pause():
@@ -174,7 +176,7 @@ class _Session:
         if self.saving.checkpoints and self.saved != course.step:
             self._save()
 
-    def _steps(self) -> bool:
+    def _steps(self, threads: Apart) -> bool:
         """The rest of the epoch; False where time ran out before its end."""
         course = self.course
         course.model.train()
@@ -183,6 +185,7 @@ class _Session:
         for items, chosen, x in self._batches():
             terms = course.advance(x, items, context_of(course.model, self.train.items, chosen))
             self.items += items
+            threads.step()
             for callback in self.callbacks:
                 callback.on_step(course.step, terms)
             if course.batch and self._pause():  # the last step of an epoch is saved with its validation
