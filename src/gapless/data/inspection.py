@@ -120,7 +120,9 @@ def chunks(values: Values, index: np.ndarray) -> Iterator[np.ndarray]:
     index = index if bool((index[1:] >= index[:-1]).all()) else np.sort(index)
     step = max(1, _CHUNK_VALUES // max(1, int(np.prod(values.shape[1:]))))
     for start in range(0, len(index), step):
-        yield np.asarray(values[index[start : start + step]])
+        some = index[start : start + step]
+        together = type(values) is np.ndarray and bool((np.diff(some) == 1).all())  # in memory: no row is copied
+        yield np.asarray(values[some[0] : some[-1] + 1] if together else values[some])
 
 
 def survey(values: Values, index: np.ndarray) -> Survey:
