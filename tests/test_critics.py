@@ -217,8 +217,8 @@ def test_the_patch_critics_losses_are_the_hinge_and_the_mean_verdict(ledger):
     for name, truth, value in (
         ("the critic's hinge loss", hinge, found.own), ("the model's charge", -made.mean(), found.value)
     ):  # fmt: skip
-        ledger("PatchCritic", name, oracle="Lim & Ye (2017), by hand in NumPy", truth=truth, measured=value,
-               tolerance=1e-12, why="float64")  # fmt: skip
+        ledger("PatchCritic", name, oracle="1/2 E relu(1 - f(x)) + 1/2 E relu(1 + f(D(z))) and -E f(D(z)), NumPy",
+               truth=truth, measured=value, tolerance=1e-12, why="float64")  # fmt: skip
     own = regularizers.PatchCritic(critic)(draws, generator=noise(1)).own
     reached = torch.autograd.grad(own, list(model.parameters()), allow_unused=True)
     charged = (critic(draws.likelihood.mean) + 1).clamp_min(0).mean() / 2  # without the cut between the two players

@@ -20,7 +20,7 @@ ORACLE = LinearGaussian.make()
 def test_the_size_of_codes_is_a_mean_over_items_of_a_sum_over_features(ledger):
     z = torch.randn(3, 7, 4, generator=noise(), dtype=torch.float64)  # draws, items, features
     for part, oracle, truth in (
-        ("CodeNorm", "Ghosh et al. (2020), eq. 8: 1/2 |z|^2, NumPy", 0.5 * np.square(z.numpy()).sum(2).mean()),
+        ("CodeNorm", "Ghosh et al. (2020), eq. 11: 1/2 |z|^2, NumPy", 0.5 * np.square(z.numpy()).sum(2).mean()),
         ("CodeSparsity", "|z|_1, NumPy", np.abs(z.numpy()).sum(2).mean()),
     ):
         ledger(part, "value, 3 draws of 7 items", oracle=oracle, truth=truth, tolerance=1e-12, why="float64",
