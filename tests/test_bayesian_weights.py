@@ -291,6 +291,26 @@ def test_far_from_the_data_the_decoder_is_uncertain_and_items_are_strange():
         decoded(recipes.build("vae", (4,), latent=1)[0], near)
 
 
+@pytest.mark.parametrize("drawn", ESTIMATORS)
+def test_what_the_weights_leave_open_is_known_of_an_affine_decoder(drawn, ledger):
+    """Outputs w z + b have the variance sum_j z_j^2 s_j^2 + s_b^2 over the weights."""
+    options, count = {"drawn": drawn}, 2000
+    model, _ = recipes.build("bayesian-vae", (3,), latent=2, hidden=(), likelihood="Normal", options=options)
+    model, z = model.double(), torch.tensor([[0.7, -1.9]], dtype=torch.float64)
+    (layer,) = bayesian_layers(model)
+    with torch.no_grad():
+        layer.log_scale.copy_(torch.randn(3, 3, generator=noise(4), dtype=torch.float64) - 1)
+    spread = layer.log_scale.detach().exp().numpy()
+    found = decoded(model, z, samples=count, generator=noise())
+    truth = np.sqrt(spread[:, :2] ** 2 @ np.square([0.7, -1.9]) + spread[:, 2] ** 2)
+    at = int(np.abs(found.scale[0].numpy() / truth - 1).argmax())
+    ledger(
+        "decoded", f"spread of an affine decoder's output over weights drawn {drawn}, worst of 3",
+        oracle="closed form, NumPy", truth=truth[at], measured=found.scale[0, at],
+        tolerance=4 * truth[at] / math.sqrt(2 * count), why="4 standard errors of a standard deviation",
+    )  # fmt: skip
+
+
 def test_the_anomaly_score_of_a_plain_model_is_minus_its_importance_bound(ledger):
     from oracles import LinearGaussian
 

@@ -98,25 +98,6 @@ def test_groups_are_averaged_outside_the_logarithm_and_draws_inside():
     assert (importance_bound(log_w, 4) > importance_bound(log_w, 20)).all()
 
 
-def central_moments(model, x):
-    """E_q (w / p(x) - 1)^a of each item for a = 2, 3, 4 in closed form: w / p(x) = p(z|x) / q(z|x), diagonal normals.
-
-    `int p^a q^(1 - a) = prod_j (v^-a s^(2a - 2) / A)^(1/2) exp(a (a - 1) (m - loc)^2 / (2 v s^2 A))`, v the variances
-    of p(z|x), s^2 those of q, and `A = a / v + (1 - a) / s^2`.
-    """
-    exact, q = ORACLE.model().encode(x), model.encode(x)
-    v, square, distance = exact.variance, q.variance, (exact.mean - q.mean).square()
-
-    def raw(a):
-        precision = a / v + (1 - a) / square
-        assert (precision > 0).all()
-        log = -a * v.log() + (a - 1) * square.log() - precision.log()
-        return (0.5 * log + a * (a - 1) / 2 * distance / (v * square * precision)).sum(1).exp().detach()
-
-    two, three, four = raw(2), raw(3), raw(4)
-    return two - 1, three - 3 * two + 2, four - 4 * three + 6 * two - 3
-
-
 def test_the_moments_of_the_weights_are_those_of_quadrature():
     model, x = off_by(0.15), ORACLE.sample(3)
     nodes, shares = np.polynomial.hermite_e.hermegauss(60)
@@ -124,7 +105,7 @@ def test_the_moments_of_the_weights_are_those_of_quadrature():
     mass = torch.tensor(np.einsum("i,j,k->ijk", shares, shares, shares).ravel() / (2 * math.pi) ** 1.5)
     exact, q = (torch.distributions.Normal(m.mean, m.stddev) for m in (ORACLE.model().encode(x), model.encode(x)))
     ratio = (exact.log_prob(z := q.loc + q.scale * eps) - q.log_prob(z)).sum(-1).exp()
-    for a, moment in zip((2, 3, 4), central_moments(model, x), strict=True):
+    for a, moment in zip((2, 3, 4), ORACLE.weight_moments(model, x), strict=True):
         assert torch.allclose(mass @ (ratio - 1) ** a, moment, rtol=1e-6)
 
 
@@ -153,7 +134,7 @@ def test_bounds_of_independent_draws_rise_with_k_to_log_p(ledger):
 def test_the_gap_to_log_p_falls_as_one_over_k(k, ledger):
     """E log(1 + e), e the mean of K relative weights less 1, by moments: -m2/2K + (m3/3 - 3 m2^2/4)/K^2 + O(K^-3)."""
     model, x, rounds = off_by(0.15), ORACLE.sample(200), 200
-    truth, (m2, m3, m4) = ORACLE.log_prob(x), central_moments(model, x)
+    truth, (m2, m3, m4) = ORACLE.log_prob(x), ORACLE.weight_moments(model, x)
     second = 0.75 * m2.square() - m3 / 3
     third = (m4 - 3 * m2.square()) / 4 - 2 * m2 * m3 + 2.5 * m2**3
     gaps = []

@@ -62,7 +62,7 @@ def test_with_the_exact_posterior_the_bound_is_log_p_whatever_the_draws(samples,
 def test_many_draws_find_log_p_within_the_stated_errors(ledger):
     x, model = ORACLE.sample(40), off_by(0.3)
     truth = ORACLE.log_prob(x)
-    found = measured(model, x, samples=5000).evidence
+    found = measured(model, x, samples=5000, memory=400_000).evidence  # in pieces
     one = draw(model, x, samples=1, generator=torch.Generator().manual_seed(0)).log_weights().mean()
     ledger(
         "evaluation.bounds", "mean log p(x) of 40 items by 5,000 draws of a wrong posterior",
@@ -74,6 +74,14 @@ def test_many_draws_find_log_p_within_the_stated_errors(ledger):
     ledger(
         "evaluation.bounds", "mean square of (bound - log p) / stated error, 40 items", oracle="1", truth=1,
         measured=standardized.square().mean(), tolerance=4 * math.sqrt(2 / 40), why="4 standard errors of chi square",
+    )  # fmt: skip
+    second, third, fourth = ORACLE.weight_moments(model, x)
+    spread = ((fourth - second.square()) / 5000).sqrt()  # standard error of a variance
+    ledger(
+        "evaluation.bounds", "Monte-Carlo variance of a bound times the draws, 5,000 in pieces, mean of 40 items",
+        oracle="Var[w] / p(x)^2 in closed form", truth=second.mean(), measured=5000 * found.variance.mean(),
+        tolerance=4 * spread.square().sum().sqrt() / 40 + (3 * second.square() + 2 * third.abs()).mean() / 5000,
+        why="4 standard errors, and the bias of a ratio to the first order",
     )  # fmt: skip
     elbo = float(linear_elbo(model, x).mean().detach())
     assert elbo < found.value < float(truth.mean()) + 4 * found.monte_carlo_error
