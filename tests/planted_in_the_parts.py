@@ -1,6 +1,7 @@
 """Mistakes in posteriors, priors, distributions and likelihoods: (file, what stands there, the mistake, the tests)."""
 
 FULL = "tests/test_full_normals.py"
+PATHS = "tests/test_pathwise_gradients.py::test_the_mean_gradient_of_draws_is_the_derivative_of_the_expectation"
 FLOWS = "tests/test_flows.py"
 PRIORS = "tests/test_priors.py"
 HEADS = "tests/test_likelihoods.py"
@@ -10,7 +11,6 @@ MISSING = "tests/test_missing_values.py"
 DISCRETE = "tests/test_discrete_codes.py"
 SPHERES = "tests/test_spheres.py"
 BALL = "tests/test_hyperbolic.py"
-PATHS = "tests/test_pathwise_gradients.py::test_the_mean_gradient_of_draws_is_the_derivative_of_the_expectation"
 
 MISTAKES = {
     "a full normal solved by the other triangle": (
