@@ -198,8 +198,9 @@ def test_estimators_agree_on_average_for_every_bound(name, estimator, ledger):
     ]
     gaps = torch.stack([a - b for a, b in pairs])
     errors = (gaps.mean(0) / (gaps.std(0) / math.sqrt(rounds)).clamp_min(1e-9)).abs().max()
+    sizes = ", ".join(f"{size} {count}" for size, count in objective.arguments().items() if size != "estimator")
     ledger(
-        name, f"{estimator} gradient less the plain one, M and K from (3, 2) to (1, 5), worst weight, standard errors",
+        name, f"{estimator} gradient less the plain one, {sizes}: worst weight, standard errors",
         oracle="the reparameterized gradient of the same draws, 300 repetitions", truth=0, measured=errors,
         tolerance=4.5, why="42 weights: 4.5 standard errors are passed once in 3,500 runs",
     )  # fmt: skip
