@@ -67,6 +67,24 @@ class LinearGaussian:
         """log p(x) in nats, exactly."""
         return torch.distributions.MultivariateNormal(self.mean, self.covariance()).log_prob(x)
 
+    def weight_moments(self, model: Model, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """E_q (w / p(x) - 1)^a of each item for a = 2, 3, 4, of a model that is off in its q(z|x), a normal, alone.
+
+        In closed form, for w / p(x) = p(z|x) / q(z|x): `int p^a q^(1 - a) = prod_j (v^-a s^(2a - 2) / A)^(1/2)
+        exp(a (a - 1) (m - loc)^2 / (2 v s^2 A))`, v the variances of p(z|x), s^2 of q, `A = a / v + (1 - a) / s^2`.
+        """
+        exact, q = self.model().encode(x), model.encode(x)
+        v, square, distance = exact.variance, q.variance, (exact.mean - q.mean).square()
+
+        def raw(a):
+            precision = a / v + (1 - a) / square
+            assert (precision > 0).all()
+            log = -a * v.log() + (a - 1) * square.log() - precision.log()
+            return (0.5 * log + a * (a - 1) / 2 * distance / (v * square * precision)).sum(1).exp().detach()
+
+        two, three, four = raw(2), raw(3), raw(4)
+        return two - 1, three - 3 * two + 2, four - 4 * three + 6 * two - 3
+
     def sample(self, count: int) -> Tensor:
         noise = torch.randn(count, len(self.mean), generator=torch.Generator().manual_seed(5), dtype=torch.float64)
         return self.mean + noise @ torch.linalg.cholesky(self.covariance()).T

@@ -9,17 +9,17 @@ SPRITES = "tests/data/test_sprites.py"
 
 # name: (file, what stands there, the mistake, the tests that must catch it)
 MISTAKES = {
-    "a number of importance samples that is ignored": (
+    "mistake 10: a number of importance samples that is ignored": (
         "evaluation/bounds.py",
         "for start in range(at_once, samples, at_once):",
         "for start in range(0):",
-        BOUNDS,
+        BOUNDS + "::test_many_draws_find_log_p_within_the_stated_errors",
     ),
-    "a number of importance samples that never arrives": (
+    "mistake 10: a number of importance samples that never arrives": (
         "evaluation/summary.py",
         '{"samples": samples, "seed": seed, "memory": memory}',
         '{"samples": 10, "seed": seed, "memory": memory}',
-        SUMMARY + "::test_the_command",
+        SUMMARY + "::test_the_command_takes_the_number_of_samples_items_and_the_seed",
     ),
     "the bound without its log S": (
         "evaluation/bounds.py",

@@ -1,6 +1,7 @@
 """Mistakes in posteriors, priors, distributions and likelihoods: (file, what stands there, the mistake, the tests)."""
 
 FULL = "tests/test_full_normals.py"
+PATHS = "tests/test_pathwise_gradients.py::test_the_mean_gradient_of_draws_is_the_derivative_of_the_expectation"
 FLOWS = "tests/test_flows.py"
 PRIORS = "tests/test_priors.py"
 HEADS = "tests/test_likelihoods.py"
@@ -42,6 +43,30 @@ MISTAKES = {
         "(self.factor @ shared[..., None])[..., 0]",
         "(self.factor.abs() @ shared[..., None])[..., 0]",
         FULL,
+    ),
+    "a low-rank draw whose shared part has no gradient": (
+        "distributions/normals.py",
+        "(self.factor @ shared[..., None])[..., 0]",
+        "(self.factor.detach() @ shared[..., None])[..., 0]",
+        PATHS,
+    ),
+    "a flow's draw whose scale has no gradient": (
+        "distributions/flowing.py",
+        "z = self.loc + self.scale * y",
+        "z = self.loc + self.scale.detach() * y",
+        PATHS,
+    ),
+    "a draw on the ball whose place has no gradient": (
+        "distributions/hyperbolic.py",
+        "_inside(mobius_sum(self.loc, moved, self.curvature), self.curvature)",
+        "_inside(mobius_sum(self.loc.detach(), moved, self.curvature), self.curvature)",
+        PATHS,
+    ),
+    "a Laplace draw whose spread has no gradient": (
+        "distributions/reals.py",
+        "reparameterize(self.loc, self.scale, one - other)",
+        "reparameterize(self.loc, self.scale.detach(), one - other)",
+        PATHS,
     ),
     "a correlated KL with a scale for a variance": (
         "distributions/divergences.py",

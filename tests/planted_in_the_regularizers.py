@@ -6,11 +6,11 @@ DECODERS = "tests/test_decoder_penalties.py"
 CRITICS = "tests/test_critics.py"
 
 MISTAKES = {
-    "stratified weights with a wrong stride": (
+    "mistake 4: stratified weights with a wrong stride": (
         "regularizers/decomposition.py",
         "    return weights.fill_diagonal_(1 / items).log()",
         "    weights.view(-1)[::batch] = 1 / items\n    return weights.log()",
-        DECOMPOSITION,
+        DECOMPOSITION + "::test_over_all_batches_the_stratified_density_is_exact",
     ),
     "weighted weights without the data size": (
         "regularizers/decomposition.py",
@@ -30,11 +30,11 @@ MISTAKES = {
         "(weight for weight in",
         DECOMPOSITION,
     ),
-    "a covariance centred over the wrong axis": (
+    "mistake 13: a covariance centred over the wrong axis": (
         "regularizers/moments.py",
         "rows - rows.mean(0)",
         "rows - rows.mean(1, keepdim=True)",
-        DECOMPOSITION,
+        DECOMPOSITION + "::test_the_covariance_is_numpys",
     ),
     "the covariance of the aggregate without the posteriors' own": (
         "regularizers/moments.py",
@@ -42,17 +42,17 @@ MISTAKES = {
         "if False:",
         DECOMPOSITION,
     ),
-    "an InfoVAE whose MMD has another weight": (
+    "mistake 5: an InfoVAE whose MMD has another weight": (
         "recipes/matching.py",
         "MMD(alpha + lam - 1,",
         "MMD(lam,",
-        MATCHING,
+        MATCHING + "::test_the_weights_of_an_infovae_are_those_of_the_paper_and_never_negative",
     ),
-    "an InfoVAE that rewards the MMD": (
+    "mistake 5: an InfoVAE that rewards the MMD": (
         "regularizers/regularizer.py",
         "if not 0 <= weight < math.inf:",
         "if not weight < math.inf:",
-        MATCHING,
+        MATCHING + "::test_the_weights_of_an_infovae_are_those_of_the_paper_and_never_negative",
     ),
     "an MMD with its diagonal": (
         "regularizers/kernels.py",
@@ -90,41 +90,41 @@ MISTAKES = {
         "_turned(draws.z.unflatten(-1, self.grid), -turns)",
         DECODERS,
     ),
-    "the critic of the total correlation moved by the model's loss": (
+    "mistake 6: the critic of the total correlation moved by the model's loss": (
         "regularizers/critics.py",
         "Penalty(frozen(self.critic)(z).mean(), own)",
         "Penalty(self.critic(z).mean(), own)",
-        CRITICS,
+        CRITICS + "::test_one_backward_pass_moves_each_player_by_its_own_loss_alone",
     ),
-    "the critic's loss reaching the encoder": (
+    "mistake 6: the critic's loss reaching the encoder": (
         "regularizers/critics.py",
         "self.critic(z.detach()))",
         "self.critic(z))",
-        CRITICS,
+        CRITICS + "::test_one_backward_pass_moves_each_player_by_its_own_loss_alone",
     ),
-    "the loss of the critic of images reaching the decoder": (
+    "mistake 6: the loss of the critic of images reaching the decoder": (
         "regularizers/critics.py",
         "items.detach()))) for items in (draws.x, *fixed)",
         "items))) for items in (draws.x, *fixed)",
-        CRITICS,
+        CRITICS + "::test_one_backward_pass_moves_each_player_by_its_own_loss_alone",
     ),
-    "the encoder charged with the verdict on images": (
+    "mistake 6: the encoder charged with the verdict on images": (
         "regularizers/critics.py",
         "for z in (codes.detach(), sampled)",
         "for z in (codes, sampled)",
-        CRITICS,
+        CRITICS + "::test_the_encoder_never_sees_the_verdict_on_images_and_feels_the_likeness",
     ),
-    "the model's charge with a flipped sign": (
+    "mistake 7: the model's charge with a flipped sign": (
         "regularizers/critics.py",
         "return functional.softplus(-made).mean()",
         "return functional.softplus(made).mean()",
-        CRITICS,
+        CRITICS + "::test_the_slope_that_a_right_critic_gives_the_decoder",
     ),
-    "the patch critic's charge with a flipped sign": (
+    "mistake 7: the patch critic's charge with a flipped sign": (
         "regularizers/critics.py",
         "Penalty(-verdict.mean(), own)",
         "Penalty(verdict.mean(), own)",
-        CRITICS,
+        CRITICS + "::test_the_patch_critics_losses_are_the_hinge_and_the_mean_verdict",
     ),
     "features shuffled together": (
         "regularizers/critics.py",

@@ -102,6 +102,34 @@ def test_mini_batches_sum_to_the_whole_bound():
 
 
 @pytest.mark.parametrize("drawn", ESTIMATORS)
+def test_the_objective_on_mini_batches_sums_to_that_on_all_items(drawn, ledger):
+    """`Bayesian` itself: each item bears 1 / items of the weights' KL, however the items are cut into batches."""
+    model, objective = recipes.build(
+        "bayesian-vae", (6,), latent=2, hidden=(5,), likelihood="Normal", options={"drawn": drawn}
+    )
+    model, x = model.double(), torch.randn(ITEMS, 6, generator=noise(3), dtype=torch.float64)
+    objective.plan(1, ITEMS)
+    kl = sum(
+        torch.distributions.kl_divergence(
+            torch.distributions.Normal(layer.loc, layer.log_scale.exp()),
+            torch.distributions.Normal(torch.zeros(()).double(), torch.tensor(layer.prior_scale).double()),
+        ).sum()
+        for layer in bayesian_layers(model)
+    )  # fmt: skip
+    for size in (1, 7, ITEMS):
+        share = 0.0
+        for seed, batch in enumerate(x.split(size)):
+            terms = objective(model, batch, generator=noise(seed))
+            share = share + len(batch) * (terms.loss - terms.reconstruction.mean() - terms.regularization.mean())
+        wrong = len(x.split(size)) * kl
+        ledger(
+            "Bayesian", f"KL of weights drawn {drawn} that all batches of {size} bear together, {ITEMS} items",
+            oracle="torch.distributions, once", truth=kl, measured=share, tolerance=1e-9 * float(kl), why="float64",
+            elsewhere=f"{wrong:.4g}: the whole KL in every batch" if size < ITEMS else "",
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("drawn", ESTIMATORS)
 def test_the_gradient_of_the_means_has_the_known_variance(drawn, ledger):
     """Of `1/(2 s^2 B) sum_i (y_i - f_i)^2`: plain draws share their weights over the rows, the others do not."""
     layer, rounds, batch = EXACT.layer(drawn), 6000, slice(0, 16)
@@ -122,6 +150,41 @@ def test_the_gradient_of_the_means_has_the_known_variance(drawn, ledger):
         "BayesianMLP", f"variance of the gradient in the weights' means, drawn {drawn}",
         oracle="closed form for squared errors (Kingma et al. 2015, section 2.2)", truth=truth,
         measured=squares.mean(), tolerance=4 * squares.std() / math.sqrt(rounds), why="4 standard errors",
+    )  # fmt: skip
+
+
+def test_the_score_of_the_weights_has_the_known_variance(ledger):
+    """Of `L(w) grad log q(w)`, L the same squared errors: a polynomial of degree 3 in the noise, without the trick."""
+    layer, rounds, batch = EXACT.layer("local"), 100_000, slice(0, 16)
+    with torch.no_grad():
+        layer.log_scale.fill_(math.log(0.3))
+
+    def errors(weights):
+        return (EXACT.y[batch] - weights @ EXACT.design[batch].T).square().mean(-1) / (2 * NOISE**2)
+
+    nodes, shares = np.polynomial.hermite_e.hermegauss(5)  # exact to degree 9: squares have 6
+    eps = torch.tensor(np.stack(np.meshgrid(nodes, nodes, nodes), -1).reshape(-1, 3))
+    mass = torch.tensor(np.einsum("i,j,k->ijk", shares, shares, shares).ravel() / (2 * math.pi) ** 1.5)
+    gradient = errors(layer.loc[0].detach() + 0.3 * eps)[:, None] * eps / 0.3
+    truth = (mass @ gradient.square() - (mass @ gradient).square()).sum()
+    weights = layer.weights()
+    drawn = weights.sample((rounds,), generator=noise())
+    held = layer.loc.detach().expand(rounds, 1, 3).clone().requires_grad_()
+    log_q = type(weights)(held, weights.scale.detach(), event_dims=2).log_prob(drawn)
+    found = torch.autograd.grad((errors(drawn[:, 0]) * log_q).sum(), held)[0].flatten(1)
+    squares = (found - found.mean(0)).square().sum(1)
+    ledger(
+        "BayesianMLP", "variance of the gradient in the weights' means, score function",
+        oracle="Gauss-Hermite quadrature over the weights, exact for its degree", truth=truth,
+        measured=squares.mean(), tolerance=4 * squares.std() / math.sqrt(rounds), why="4 standard errors",
+    )  # fmt: skip
+    rows, spread = EXACT.design[batch], 0.3**2 * torch.eye(3, dtype=torch.float64)
+    plain = (rows.T @ rows @ spread @ rows.T @ rows).trace() / (NOISE**4 * 16**2)
+    deviation = squares.std() / math.sqrt(rounds)
+    ledger(
+        "BayesianMLP", "variance of the score function's gradient over that of reparameterized weights",
+        oracle="that quadrature over the closed form of Kingma et al. (2015)", truth=truth / plain,
+        measured=squares.mean() / plain, tolerance=4 * deviation / plain, why="4 standard errors",
     )  # fmt: skip
 
 
@@ -228,12 +291,54 @@ def test_far_from_the_data_the_decoder_is_uncertain_and_items_are_strange():
         decoded(recipes.build("vae", (4,), latent=1)[0], near)
 
 
-def test_the_anomaly_score_of_a_plain_model_is_minus_its_importance_bound():
+@pytest.mark.parametrize("drawn", ESTIMATORS)
+def test_what_the_weights_leave_open_is_known_of_an_affine_decoder(drawn, ledger):
+    """Outputs w z + b have the variance sum_j z_j^2 s_j^2 + s_b^2 over the weights."""
+    options, count = {"drawn": drawn}, 2000
+    model, _ = recipes.build("bayesian-vae", (3,), latent=2, hidden=(), likelihood="Normal", options=options)
+    model, z = model.double(), torch.tensor([[0.7, -1.9]], dtype=torch.float64)
+    (layer,) = bayesian_layers(model)
+    with torch.no_grad():
+        layer.log_scale.copy_(torch.randn(3, 3, generator=noise(4), dtype=torch.float64) - 1)
+    spread = layer.log_scale.detach().exp().numpy()
+    found = decoded(model, z, samples=count, generator=noise())
+    truth = np.sqrt(spread[:, :2] ** 2 @ np.square([0.7, -1.9]) + spread[:, 2] ** 2)
+    at = int(np.abs(found.scale[0].numpy() / truth - 1).argmax())
+    ledger(
+        "decoded", f"spread of an affine decoder's output over weights drawn {drawn}, worst of 3",
+        oracle="closed form, NumPy", truth=truth[at], measured=found.scale[0, at],
+        tolerance=4 * truth[at] / math.sqrt(2 * count), why="4 standard errors of a standard deviation",
+    )  # fmt: skip
+
+
+def test_the_anomaly_score_of_a_plain_model_is_minus_its_importance_bound(ledger):
     from oracles import LinearGaussian
 
     exact = LinearGaussian.make()
     x = exact.sample(5)
-    assert torch.allclose(anomaly_score(exact.model(), x, samples=3, generator=noise()), -exact.log_prob(x), atol=1e-9)
+    worst = (anomaly_score(exact.model(), x, samples=3, generator=noise()) + exact.log_prob(x)).abs().max()
+    ledger(
+        "anomaly_score", "of a model without drawn weights, worst of 5 items", truth=0, measured=worst, tolerance=1e-9,
+        oracle="-log p(x), linear-Gaussian VAE with the exact posterior", why="float64",
+    )  # fmt: skip
+
+
+def test_the_anomaly_score_of_drawn_weights_is_minus_the_log_of_the_mean_evidence(ledger):
+    """A decoder that ignores z: p(x|w) is a normal density about the bias, E_w p(x|w) one of a larger variance."""
+    model, _ = recipes.build("bayesian-vae", (2,), latent=1, hidden=(), likelihood="Normal", options={"drawn": "local"})
+    model, x, spread, rows = model.double(), torch.tensor([[0.4, -1.2]], dtype=torch.float64), 0.6, 20_000
+    (layer,) = bayesian_layers(model)
+    with torch.no_grad():
+        layer.loc.copy_(torch.tensor([[0.0, 0.3], [0.0, -0.5]]))
+        layer.log_scale.copy_(torch.tensor([-30.0, math.log(spread)]).expand(2, 2))
+    total = math.hypot(model.likelihood.scale, spread)
+    truth = stats.norm(layer.loc[:, -1].detach().numpy(), total).pdf(x.numpy()).prod()
+    weights = (-anomaly_score(model, x.repeat(rows, 1), samples=2, generator=noise())).exp() / truth  # rows draw apart
+    ledger(
+        "anomaly_score", "mean of exp(-score) over p(x), decoder of drawn weights that ignores z", truth=1,
+        oracle="normal density of scale^2 + the weights' variance, SciPy", measured=weights.mean(),
+        tolerance=4 * weights.std() / math.sqrt(rows), why="4 standard errors",
+    )  # fmt: skip
 
 
 def test_a_bayesian_objective_survives_its_description():

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -186,6 +187,47 @@ def test_against_a_right_critic_the_decoder_moves_towards_the_items(penalty):
         found = penalty()(draw(model, x, generator=noise()), generator=noise(1))
         gradient = torch.autograd.grad(found.value, model.decoder.layers[-1].bias)[0]
         assert (gradient > 0).all()  # descent lowers what is too high
+
+
+def test_the_slope_that_a_right_critic_gives_the_decoder(ledger):
+    """Larsen et al. (2016), algorithm 1: the decoder goes down -log D of what it makes, D = sigmoid(-sum of pixels)."""
+    model, x = images(0.7)
+    draws = draw(model, x, generator=noise())
+    value = seeing(similarity=0.0)(draws, generator=noise(1)).value
+    found = torch.autograd.grad(value, model.decoder.layers[-1].bias)[0]
+    sampled = draws.prior.sample((len(x),), generator=noise(1))
+    sums = [model.decode(z).mean.flatten(1).sum(1).detach() for z in (draws.z[0], sampled)]
+    truth = sum(torch.sigmoid(total).mean() for total in sums)  # d/ds of log(1 + exp(s))
+    flipped = -sum(torch.sigmoid(-total).mean() for total in sums)  # of -log(1 - D): the discriminator's own term
+    ledger(
+        "ImageCritic", "slope of the model's charge in a pixel's bias, made images too bright",
+        oracle="derivative of -log D by hand", truth=truth, measured=found[0], tolerance=1e-12, why="float64",
+        elsewhere=f"{flipped:.4g}: a flipped sign, descent makes them brighter still",
+    )  # fmt: skip
+    assert torch.allclose(found, truth.expand(4))
+
+
+def test_the_patch_critics_losses_are_the_hinge_and_the_mean_verdict(ledger):
+    model, x = images(0.4)
+    x = x + torch.linspace(-0.5, 0.5, len(x))[:, None, None, None]
+    critic, draws = summing(-0.8), draw(model, x, generator=noise())
+    found = regularizers.PatchCritic(critic)(draws, generator=noise(1))
+    real, made = (-0.8 * items.flatten(1).sum(1).detach() for items in (x, draws.likelihood.mean))
+    hinge = 0.5 * (np.maximum(1 - real.numpy(), 0).mean() + np.maximum(1 + made.numpy(), 0).mean())
+    for name, truth, value in (
+        ("the critic's hinge loss", hinge, found.own), ("the model's charge", -made.mean(), found.value)
+    ):  # fmt: skip
+        ledger("PatchCritic", name, oracle="1/2 E relu(1 - f(x)) + 1/2 E relu(1 + f(D(z))) and -E f(D(z)), NumPy",
+               truth=truth, measured=value, tolerance=1e-12, why="float64")  # fmt: skip
+    own = regularizers.PatchCritic(critic)(draws, generator=noise(1)).own
+    reached = torch.autograd.grad(own, list(model.parameters()), allow_unused=True)
+    charged = (critic(draws.likelihood.mean) + 1).clamp_min(0).mean() / 2  # without the cut between the two players
+    crossed = torch.autograd.grad(charged, model.decoder.layers[-1].bias)[0].norm()
+    ledger(
+        "PatchCritic", "gradient of the critic's loss in encoder and decoder, norm", oracle="0: each player its own",
+        truth=0, measured=sum(g.norm() for g in reached if g is not None), tolerance=0, why="exact",
+        elsewhere=f"{crossed:.3g} in the decoder's bias: the critic's loss reaches the model",
+    )  # fmt: skip
 
 
 def test_the_critic_of_images_learns_to_favour_the_items():

@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,14 +17,14 @@ from oracles import LinearGaussian
 ORACLE = LinearGaussian.make()
 
 
-def test_the_norm_of_codes_is_half_the_sum_of_squares():
-    z = torch.tensor([[[1.0, 2.0], [0.0, 3.0]]])
-    assert float(regularizers.CodeNorm()(drawn(z)).value) == (5 + 9) / 4
-
-
-def test_the_sparsity_of_codes_is_their_absolute_sum():
-    z = torch.tensor([[[1.0, -2.0], [0.0, 3.0]]])
-    assert float(regularizers.CodeSparsity()(drawn(z)).value) == (3 + 3) / 2
+def test_the_size_of_codes_is_a_mean_over_items_of_a_sum_over_features(ledger):
+    z = torch.randn(3, 7, 4, generator=noise(), dtype=torch.float64)  # draws, items, features
+    for part, oracle, truth in (
+        ("CodeNorm", "Ghosh et al. (2020), eq. 11: 1/2 |z|^2, NumPy", 0.5 * np.square(z.numpy()).sum(2).mean()),
+        ("CodeSparsity", "|z|_1, NumPy", np.abs(z.numpy()).sum(2).mean()),
+    ):
+        ledger(part, "value, 3 draws of 7 items", oracle=oracle, truth=truth, tolerance=1e-12, why="float64",
+               measured=getattr(regularizers, part)()(drawn(z)).value)  # fmt: skip
 
 
 def test_the_weights_of_the_decoder_are_all_counted_and_nothing_else(ledger):

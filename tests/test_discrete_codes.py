@@ -117,14 +117,42 @@ def test_the_kl_is_that_of_the_one_hot_vectors(ledger):
             f"KL({type(q).__name__}, Codes)", "nats, 2 variables", oracle="scipy.stats.entropy", truth=truth,
             measured=divergence(q, p), tolerance=1e-6, why="shares of the prior in float32 at the least",
         )  # fmt: skip
-    z = OneHotCategorical(LOGITS).sample((20_000,), seeded(5))
-    difference = OneHotCategorical(LOGITS).log_prob(z)[:, 0] - p.log_prob(z[:, 0])
-    assert abs(difference.mean() - truth) <= 4 * difference.std() / math.sqrt(20_000)
     learned = priors.LearnedCodes(6, (3, 3)).double().join(posteriors.RelaxedCategorical(3))
-    learned.logits.data = torch.randn(2, 3, dtype=torch.float64)
-    others = learned.logits.softmax(-1).detach()
-    truth = sum(stats.entropy(a.numpy(), b.numpy()) for a, b in zip(shares, others, strict=True))
-    assert divergence(OneHotCategorical(LOGITS), learned()).item() == pytest.approx(truth, abs=1e-9)
+    learned.logits.data = torch.randn(2, 3, generator=seeded(8), dtype=torch.float64)
+    others = torch.distributions.Categorical(logits=learned.logits.detach())
+    theirs = torch.distributions.kl_divergence(torch.distributions.Categorical(logits=LOGITS.mT), others).sum()
+    ledger(
+        "KL(OneHotCategorical, Codes)", "nats, 2 variables, learned shares", oracle="torch.distributions",
+        truth=theirs, measured=divergence(OneHotCategorical(LOGITS), learned()), tolerance=1e-9, why="float64",
+    )  # fmt: skip
+    # By draws: of the one-hot vectors. Those of the relaxation have a density, and their KL is taken for the vectors'.
+    count = 50_000
+    z = OneHotCategorical(LOGITS).sample((count,), seeded(5))
+    for name, prior in (("uniform", p), ("learned", learned())):
+        difference = (OneHotCategorical(LOGITS).log_prob(z)[:, 0] - prior.log_prob(z[:, 0])).detach()
+        ledger(
+            "KL(OneHotCategorical, Codes)", f"nats, 2 variables, {name} shares", oracle="Monte Carlo, 50,000 draws",
+            truth=difference.mean(), measured=divergence(OneHotCategorical(LOGITS), prior),
+            tolerance=4 * difference.std() / math.sqrt(count), why="4 standard errors",
+        )  # fmt: skip
+
+
+def test_masses_of_all_codes_are_those_of_torch(ledger):
+    head = posteriors.RelaxedCategorical(3)
+    every = torch.stack([head.vectors(torch.tensor(k)) for k in itertools.product(range(3), repeat=2)]).double()
+    symbols = torch.tensor(list(itertools.product(range(3), repeat=2)))
+    learned = priors.LearnedCodes(6, (3, 3)).double().join(head)
+    learned.logits.data = torch.randn(2, 3, generator=seeded(9), dtype=torch.float64)
+    for prior in (priors.UniformCodes(6).double().join(head), learned):
+        logits = learned.logits.detach() if prior is learned else torch.zeros(2, 3, dtype=torch.float64)
+        theirs = torch.distributions.Categorical(logits=logits).log_prob(symbols).sum(-1)
+        found = prior().log_prob(every).detach()
+        for quantity, truth, measured in (
+            ("log-probability, worst of 9 codes", 0, (found - theirs).abs().max()),
+            ("sum over the 9 codes", 1, found.exp().sum()),
+        ):
+            ledger(type(prior).__name__, quantity, oracle="torch.distributions", truth=truth, measured=measured,
+                   tolerance=1e-9, why="float64")  # fmt: skip
 
 
 def test_a_point_that_is_no_code_has_no_mass():
@@ -163,7 +191,7 @@ def test_priors_over_codes_draw_every_code_alike(name):
     assert torch.allclose(p.log_mass(every).exp().sum(), torch.tensor(1.0), atol=1e-4)
 
 
-def test_learned_shares_become_the_frequencies_of_the_codes():
+def test_learned_shares_become_the_frequencies_of_the_codes(ledger):
     head = posteriors.FSQ((3,))
     prior = priors.LearnedCodes(2, (3, 3)).join(head)
     x = torch.tensor([[-9.0, 0.0], [-9.0, 9.0], [0.0, -9.0], [9.0, 9.0]])  # codes (0, 1), (0, 2), (1, 0), (2, 2)
@@ -174,7 +202,10 @@ def test_learned_shares_become_the_frequencies_of_the_codes():
         loss().backward()
         optimizer.step()
     expected = torch.tensor([[0.5, 0.25, 0.25], [0.25, 0.25, 0.5]])
-    assert torch.allclose(prior.logits.softmax(-1), expected, atol=1e-3)
+    ledger(
+        "LearnedCodes", "shares of least KL to 4 codes, worst of 6", oracle="their frequencies", truth=0,
+        measured=(prior.logits.softmax(-1) - expected).abs().max(), tolerance=1e-3, why="60 steps of descent",
+    )  # fmt: skip
     entropy = sum(stats.entropy(row) for row in expected.numpy())
     assert loss().item() == pytest.approx(entropy, abs=5e-3)
 
@@ -281,6 +312,20 @@ def test_a_product_is_its_parts_side_by_side(ledger):
         truth=difference.mean(), measured=divergence(q, p), tolerance=4 * difference.std() / math.sqrt(20_000),
         why="4 standard errors",
     )  # fmt: skip
+    torchs = torch.distributions
+    of_normals = torchs.kl_divergence(torchs.Normal(q.parts[0].loc, q.parts[0].scale), torchs.Normal(0.0, 1.0))
+    even = torchs.Categorical(logits=torch.zeros(2, 3).double())
+    of_codes = torchs.kl_divergence(torchs.Categorical(logits=LOGITS[0].T), even)
+    ledger(
+        "KL(Product, Product)", "nats, a normal and a one-hot part, each by torch", oracle="torch.distributions",
+        truth=of_normals.sum() + of_codes.sum(), measured=divergence(q, p), tolerance=1e-6,
+        why="shares of the prior in float32",
+    )  # fmt: skip
+    for part, truth in enumerate((of_normals.sum(), of_codes.sum())):
+        ledger(
+            "divergence_of_parts", f"nats of part {part}: {('a normal', 'a one-hot code')[part]}", truth=truth,
+            oracle="torch.distributions", measured=divergence_of_parts(q, p)[part], tolerance=1e-6, why="float32",
+        )  # fmt: skip
 
 
 def test_a_product_of_one_split_is_the_whole():

@@ -101,6 +101,18 @@ def test_evaluation_uses_the_running_scale_whatever_is_evaluated():
         assert torch.allclose(p.stddev, torch.full((10, 4), 2.0))
 
 
+@pytest.mark.parametrize("name", ["Normal", "NormalWithLearnedScale", "NormalWithOptimalScale", "Laplace"])
+def test_the_mean_of_real_values_is_what_the_decoder_puts_out(name, ledger):
+    outputs = torch.tensor([[[-3.0, 0.5, 7.0]]], dtype=torch.float64)
+    found = getattr(likelihoods, name)().double()(outputs).mean
+    ledger(
+        name, "mean of p(x|z) where the decoder puts out 7", oracle="a location, any real", truth=7,
+        measured=found[0, 2], tolerance=0, why="exact",
+        elsewhere=f"{torch.sigmoid(outputs[0, 0, 2]):.4g}: a decoder that ends in a sigmoid under every likelihood",
+    )  # fmt: skip
+    assert torch.equal(found, outputs[:, 0])
+
+
 def test_a_perfect_fit_has_a_finite_density():
     head = likelihoods.NormalWithOptimalScale().train()
     p = head.calibrate(head(torch.zeros(3, 1, 4)), torch.zeros(3, 4))

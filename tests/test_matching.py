@@ -123,13 +123,15 @@ def test_sliced_wasserstein_of_two_normals(ledger):
 
 
 def test_the_weights_of_an_infovae_are_those_of_the_paper_and_never_negative(ledger):
+    default = {"alpha": 0.5, "lam": 1e-3}  # of pythae 0.1.2, whose weight is this formula
+    there = default["alpha"] + default["lam"] - 1
     for alpha, lam in ((0.0, 1000.0), (-1.0, 3.0), (1.0, 2.0)):
         objective = recipes.build("info-vae", (5,), options={"alpha": alpha, "lam": lam})[1]
         assert objective.regularization == 1 - alpha
         ledger(
             "info-vae", f"weight of the MMD, alpha {alpha:g}, lambda {lam:g}", oracle="alpha + lambda - 1",
             truth=alpha + lam - 1, measured=objective.penalties[0].weight, tolerance=0, why="the weight itself",
-            elsewhere="-0.499 by default, alpha 0.5 and lambda 0.001 (pythae 0.1.2)",
+            elsewhere=f"{there:.3f} by default, alpha 0.5 and lambda 0.001 (pythae 0.1.2)",
         )  # fmt: skip
     for alpha, lam in ((0.5, 1e-3), (0.0, 1.0), (1.5, 3.0)):  # the first: defaults in use elsewhere, weight -0.499
         with pytest.raises(UsageError, match="may not be below 0"):

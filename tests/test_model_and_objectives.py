@@ -124,6 +124,33 @@ def test_effective_beta(weights, beta):
     assert ELBO(*weights).effective_beta == beta
 
 
+@pytest.mark.parametrize("weight", [1.0, 4.0])
+def test_the_effective_beta_is_the_weight_of_the_kl_in_nats(weight, ledger):
+    """Losses of three models are a -log p(x|z) + b KL, both in nats by torch.distributions: b / a is found by them."""
+    rows, losses, elsewhere, objective = [], [], [], ELBO(1.0, weight)
+    for seed in range(3):
+        torch.manual_seed(seed)
+        model = recipes.build("vae", (1, 28, 28), latent=3, hidden=(8,), likelihood="Normal")[0].double()
+        model.likelihood.scale = 1.0
+        x = torch.rand(5, 1, 28, 28, dtype=torch.float64) * (seed + 1)
+        losses.append(objective(model, x, generator=torch.Generator().manual_seed(seed)).loss)
+        q = model.encode(x)
+        loc = model.decode(q.rsample((1,), generator=torch.Generator().manual_seed(seed))[0]).mean
+        errors = torch.distributions.Normal(loc, 1.0).log_prob(x).flatten(1).sum(1).mean()
+        normal = torch.distributions.Normal(0.0, 1.0)
+        kl = torch.distributions.kl_divergence(torch.distributions.Normal(q.mean, q.stddev), normal).sum(1).mean()
+        rows.append(torch.stack([-errors, kl, torch.ones_like(kl)]))  # the constant log sqrt(2 pi) may be dropped
+        elsewhere.append((x - loc).square().mean() + weight * kl)  # a mean over pixels, a sum over latent features
+    found, wrong = (torch.linalg.solve(torch.stack(rows), torch.stack(side))[:2] for side in (losses, elsewhere))
+    ledger(
+        "ELBO", f"effective beta of the weights (1, {weight:g}), 784 pixels of unit variance", truth=weight,
+        oracle="losses of three models solved for the weights of nats by torch.distributions", tolerance=1e-6,
+        measured=found[1] / found[0], why="float64, solved",
+        elsewhere=f"{wrong[1] / wrong[0]:.4g}, w D / 2: a mean over pixels beside a sum over latent features",
+    )  # fmt: skip
+    assert objective.effective_beta == weight
+
+
 @pytest.mark.parametrize("arguments", [(0.0, 0.0), (-1.0, 1.0), (1.0, -1.0), (math.nan, 0.0)])
 def test_impossible_weights_are_refused(arguments):
     with pytest.raises(UsageError, match="weights of at least 0"):
@@ -135,9 +162,15 @@ def test_impossible_weights_are_refused(arguments):
 # The model.
 
 
-def test_embeddings_are_the_mean_and_do_not_change_from_call_to_call(small_model):
+def test_embeddings_are_the_mean_and_do_not_change_from_call_to_call(small_model, ledger):
     x = torch.rand(6, *small_model.event_shape)
-    assert torch.equal(small_model.embed(x), small_model.embed(x))
+    calls = [small_model.embed(x) for _ in range(2)]
+    drawn = [small_model.encode(x).rsample(generator=torch.Generator().manual_seed(seed)) for seed in range(2)]
+    ledger(
+        "Model", "embeddings of one item at two calls, largest distance", oracle="0", truth=0, tolerance=0,
+        measured=(calls[0] - calls[1]).abs().max(), why="the mean of q(z|x)",
+        elsewhere=f"{(drawn[0] - drawn[1]).abs().max():.3g}: draws for embeddings",
+    )  # fmt: skip
     assert torch.equal(small_model.embed(x), small_model.encode(x).mean)
     assert torch.equal(small_model.reconstruct(x), small_model.decode(small_model.embed(x)).mean)
 

@@ -33,23 +33,41 @@ SPATIAL = "tests/test_spatial_networks.py"
 
 # name: (file, what stands there, the mistake, the tests that must catch it)
 MISTAKES = {
-    "the surrogate of the IWAE reported as its loss": (
+    "mistake 1: the surrogate of the IWAE reported as its loss": (
         "objectives/importance.py",
         "return Terms(-bound.mean(), ",
         "return Terms(-(self_normalised := bound.exp() * bound).mean(), ",
-        "tests/test_importance.py",
+        "tests/test_importance.py::test_what_is_reported_elsewhere_is_not_the_bound",
     ),
-    "weights normalised over m instead of k": (
+    "mistake 2: weights normalised over m instead of k": (
         "objectives/importance.py",
         "grouped = log_weights.unflatten(0, (groups, -1))",
         "grouped = log_weights.unflatten(0, (-1, groups))",
-        "tests/test_importance.py",
+        "tests/test_importance.py::test_groups_are_averaged_outside_the_logarithm_and_draws_inside",
     ),
-    "the partial bound's encoder with the decoder's gradient as well": (
+    "mistake 3: the partial bound's encoder with the decoder's gradient as well": (
         "objectives/importance.py",
         "held = moving.at(moving.z.detach())",
         "held = moving.at(moving.z)",
-        "tests/test_importance.py",
+        "tests/test_importance.py::test_the_encoder_of_the_partial_bound_follows_its_own_bound_alone",
+    ),
+    "a bound without its log K": (
+        "objectives/importance.py",
+        "return (grouped.logsumexp(1) - math.log(grouped.shape[1])).mean(0)",
+        "return grouped.logsumexp(1).mean(0)",
+        "tests/test_importance.py::test_the_gap_to_log_p_falls_as_one_over_k",
+    ),
+    "the mean of the bounds of single draws for the bound of many": (
+        "objectives/importance.py",
+        "return (grouped.logsumexp(1) - math.log(grouped.shape[1])).mean(0)",
+        "return grouped.mean(1).mean(0)",
+        "tests/test_importance.py::test_bounds_of_independent_draws_rise_with_k_to_log_p",
+    ),
+    "the weights' KL shared among the items of a batch": (
+        "objectives/weights.py",
+        "share = weight_divergence(model) / self._planned",
+        "share = weight_divergence(model) / len(x)",
+        "tests/test_bayesian_weights.py::test_the_objective_on_mini_batches_sums_to_that_on_all_items",
     ),
     "the landing not stuck": (
         "objectives/importance.py",
@@ -72,8 +90,8 @@ MISTAKES = {
     "the weights' KL in every batch whole": (
         "objectives/weights.py",
         "weight_divergence(model) / self._planned",
-        "weight_divergence(model) / len(x)",
-        "tests/test_bayesian_weights.py",
+        "weight_divergence(model)",
+        "tests/test_bayesian_weights.py::test_the_objective_on_mini_batches_sums_to_that_on_all_items",
     ),
     "local draws with a shared noise": (
         "networks/bayesian.py",
@@ -150,11 +168,11 @@ MISTAKES = {
         "return draw(tuple(shape), ",
         TRICK,
     ),
-    "the reconstruction averaged over features": (
+    "mistake 12: the reconstruction averaged over features": (
         "draws.py",
         "likelihood.log_prob(repeated).unflatten",
         "(likelihood.log_prob(repeated) / x[0].numel()).unflatten",
-        MODEL,
+        MODEL + "::test_the_effective_beta_is_the_weight_of_the_kl_in_nats",
     ),
     "the reconstruction with a flipped sign": (
         "draws.py",
@@ -186,11 +204,11 @@ MISTAKES = {
         "return raw",
         PARTS,
     ),
-    "embeddings that change from call to call": (
+    "mistake 14: embeddings that change from call to call": (
         "model.py",
         "return self.encode(x).mean",
         "return self.encode(x).rsample()",
-        MODEL,
+        MODEL + "::test_embeddings_are_the_mean_and_do_not_change_from_call_to_call",
     ),
     "an offset that is forgotten": (
         "model.py",
@@ -228,11 +246,11 @@ MISTAKES = {
         'seed_of(self.seed, "noise", step) for n in',
         REPLAY,
     ),
-    "validation with another weight": (
+    "mistake 12: validation with another weight": (
         "training/evaluation.py",
         "terms = objective(bound, x,",
         "terms = type(objective)()(bound, x,",
-        TRAIN,
+        TRAIN + "::test_validation_is_the_trained_objective_on_the_held_out_items",
     ),
     "a check for finite values that never fires": (
         "training/course.py",
@@ -294,47 +312,53 @@ MISTAKES = {
         "self.scale.double().mean(0)",
         TRAIN,
     ),
-    "11: a library size that is the item's own in training alone": (
+    "mistake 11: a library size that is the item's own in training alone": (
         "likelihoods/counts.py",
         "if not self.library:\n            return distribution",
         "if not (self.library and self.training):\n            return distribution",
-        COUNTS,
+        COUNTS + "::test_an_item_is_scored_under_its_own_total_in_training_and_evaluation",
     ),
-    "11: counts without the logarithm of their factorial": (
+    "mistake 11: counts without the logarithm of their factorial": (
         "distributions/counts.py",
         "rising = _log_rising(value, log_r) - torch.lgamma(value + 1)",
         "rising = _log_rising(value, log_r)",
-        COUNTS,
+        COUNTS + "::test_the_negative_binomial_equals_scipy",
     ),
-    "11: a continuous Bernoulli without its constant": (
+    "mistake 11: a continuous Bernoulli without its constant": (
         "distributions/pixels.py",
         "(value - 0.5) * self.logits - _log_sinhc(0.5 * self.logits)",
         "(value - 0.5) * self.logits",
-        PIXELS,
+        PIXELS + "::test_a_continuous_bernoulli_integrates_to_one_with_the_moments_of_quadrature",
     ),
-    "15: a sigmoid under a normal": (
+    "mistake 15: a sigmoid under a normal": (
         "likelihoods/normals.py",
         "    loc = parameters[:, 0]\n",
         "    loc = torch.sigmoid(parameters[:, 0])\n",
-        HEADS,
+        HEADS + "::test_the_mean_of_real_values_is_what_the_decoder_puts_out",
     ),
-    "15: a sigmoid under a Laplace": (
+    "mistake 15: a sigmoid under a Laplace": (
         "likelihoods/reals.py",
         "    loc = parameters[:, 0]\n",
         "    loc = torch.sigmoid(parameters[:, 0])\n",
-        PARTS,
+        HEADS + "::test_the_mean_of_real_values_is_what_the_decoder_puts_out",
     ),
-    "16: values above the support accepted in silence": (
+    "mistake 16: values above the support accepted in silence": (
         "study/support.py",
         "outside = (smallest < low - 1e-6) | (largest > high + 1e-6)",
         "outside = smallest < low - 1e-6",
-        HEADS,
+        HEADS + "::test_values_outside_the_support_are_refused_by_name",
     ),
-    "16: fractions accepted as counts": (
+    "mistake 16: whole numbers of 8 bits accepted in silence": (
+        "model.py",
+        "if not x.is_floating_point():",
+        "if x.is_complex():",
+        MODEL + "::test_wrong_input_is_refused_with_what_arrived",
+    ),
+    "mistake 16: fractions accepted as counts": (
         "study/support.py",
         "        if whole.any():\n            _refuse_fractions(data, items, name, head, whole, fix)",
         "",
-        HEADS,
+        HEADS + "::test_a_broken_value_is_found_wherever_it_lies",
     ),
     "the continuous Bernoulli's series with a flipped sign": (
         "distributions/pixels.py",
@@ -415,17 +439,17 @@ MISTAKES = {
         "return name in UNKNOWN",
         "tests/test_semi_supervised.py::test_classes",
     ),
-    "leapfrog steps that use the old momentum": (
+    "mistake 9: leapfrog steps that use the old momentum": (
         "objectives/hamiltonian.py",
         "        momentum = momentum - 0.5 * step * force\n        z = z + step * momentum\n",
         "        z, momentum = z + step * momentum, momentum - 0.5 * step * force\n",
-        "tests/test_hamiltonian.py",
+        "tests/test_hamiltonian.py::test_the_energy_error_falls_with_the_square_of_the_step",
     ),
-    "tempering overwritten": (
+    "mistake 9: tempering overwritten": (
         "objectives/hamiltonian.py",
         "momentum = ratio * (momentum - 0.5 * step * force)",
         "momentum = momentum - 0.5 * step * force",
-        "tests/test_hamiltonian.py",
+        "tests/test_hamiltonian.py::test_the_volume_is_kept_but_for_the_tempering",
     ),
     "the momentum left out of a Hamiltonian bound": (
         "objectives/hamiltonian.py",
@@ -548,11 +572,11 @@ MISTAKES = {
         "return divergence_of_parts(q, p)[0]",
         DISCRETE,
     ),
-    "losses of a codebook summed over the batch": (
+    "mistake 8: losses of a codebook summed over the batch": (
         "regularizers/codebooks.py",
         ".square().sum((0, -1)).mean()",
         ".square().sum((0, -1)).sum()",
-        CODEBOOKS,
+        CODEBOOKS + "::test_the_losses_do_not_grow_with_the_batch",
     ),
     "losses of a codebook averaged over features": (
         "regularizers/codebooks.py",
@@ -656,6 +680,19 @@ def test_every_mistake_has_its_place():
     sources = ROOT / "src" / "gapless"
     moved = [name for name, (file, text, _, _) in MISTAKES.items() if text not in (sources / file).read_text("utf-8")]
     assert not moved
+
+
+IN_USE_ELSEWHERE = range(1, 17)
+"""Mistakes of methods.md, by their number there."""
+
+
+def test_every_mistake_in_use_elsewhere_is_planted_and_names_the_test_that_catches_it():
+    """Fast: `mistake 3: ...` points at `file::test_name`, and that test exists."""
+    numbered = {name: tests for name, (*_, tests) in MISTAKES.items() if name.startswith("mistake ")}
+    assert {int(name.split()[1].rstrip(":")) for name in numbered} == set(IN_USE_ELSEWHERE)
+    for name, tests in numbered.items():
+        file, _, test = tests.partition("::")
+        assert f"def {test}(" in (ROOT / file).read_text("utf-8"), name
 
 
 def test_a_mistake_is_planted_in_every_module_of_the_audit():

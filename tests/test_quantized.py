@@ -139,10 +139,14 @@ def test_the_losses_do_not_grow_with_the_batch(ledger):
     for batch in (raw, raw.repeat(8, 1)):
         values.append(Commitment()(drawn_for(head, batch)).value)
         gradients.append(torch.autograd.grad(values[-1], head.codebook)[0])
+    squares = (vectors_of(raw, 2) - head.codebook[head(raw).indices]).square().detach()
+    summed = [1.25 * squares.repeat(copies, 1, 1).sum() for copies in (1, 8)]  # over the batch as well as the features
     ledger(
-        "Commitment", "value of a batch and of eight copies of it", oracle="a mean over items", truth=values[0],
-        measured=values[1], tolerance=1e-5, why="rounding of float32",
+        "Commitment", "value of eight copies of a batch", oracle="that of the batch: a mean over items",
+        truth=values[0], measured=values[1], tolerance=1e-5, why="rounding of float32",
+        elsewhere=f"{summed[1]:.4g}, {summed[1] / summed[0]:.3g} times that of the batch: summed over the batch",
     )  # fmt: skip
+    assert torch.allclose(values[0] * len(raw), summed[0], rtol=1e-5)
     assert torch.allclose(*gradients, atol=1e-5)
 
 
@@ -183,11 +187,22 @@ def test_the_kl_is_the_logarithm_of_the_number_of_codes(ledger):
                 f"KL(Quantized, Codes) of {type(head).__name__}", f"nats, {codes} codes", oracle="log of their number",
                 truth=math.log(codes), measured=item, tolerance=1e-5, why="rounding of float32",
             )  # fmt: skip
+            one_hot = [torch.distributions.Categorical(probs=row.exp()) for row in p.log_shares]
+            torchs = -sum(one.log_prob(k) for one, k in zip(one_hot, q.indices.T, strict=True))
+            ledger(
+                f"KL(Quantized, Codes) of {type(head).__name__}", "nats, by the masses of the symbols",
+                oracle="torch.distributions", truth=torchs[0], measured=item, tolerance=1e-5, why="rounding of float32",
+            )  # fmt: skip
         z = q.rsample((2,))
         assert torch.allclose((q.log_prob(z) - p.log_prob(z)).mean(0), divergence(q, p), atol=1e-5)
         assert torch.equal(q.log_prob(z + 1), torch.full((2, 3), -torch.inf))
         assert q.stddev.max() == 0
-    assert torch.isinf(divergence(q, priors.StandardNormal(4)())).all()
+    far = divergence(q, priors.StandardNormal(4)())
+    ledger(
+        "KL(Quantized, DiagonalNormal)", "exp(-KL), mean of 3 items", oracle="0: points have no density", truth=0,
+        measured=(-far).exp().mean(), tolerance=0, why="infinite",
+    )  # fmt: skip
+    assert torch.isinf(far).all()
 
 
 def test_perplexity_is_the_number_of_codes_in_use(ledger):

@@ -1,5 +1,6 @@
 """What a model does not know of its own weights: predictions by many draws of them."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -74,4 +75,4 @@ def anomaly_score(
         with weights_drawn(model, generator):
             log_weights.append(draw(model, x, generator=generator).log_weights()[0])
     stacked = torch.stack(log_weights)
-    return -(stacked.logsumexp(0) - torch.tensor(float(samples)).log())
+    return -(stacked.logsumexp(0) - math.log(samples))

@@ -8,6 +8,7 @@ import torch
 
 from gapless import likelihoods, networks, posteriors, priors, recipes
 from gapless.data import Feed, Items, Scaling
+from gapless.draws import draw
 from gapless.errors import UsageError
 from gapless.evaluation.bits import counting_of
 from gapless.evaluation.bounds import _Weights, chosen_items, measured_bounds
@@ -61,16 +62,26 @@ def test_with_the_exact_posterior_the_bound_is_log_p_whatever_the_draws(samples,
 def test_many_draws_find_log_p_within_the_stated_errors(ledger):
     x, model = ORACLE.sample(40), off_by(0.3)
     truth = ORACLE.log_prob(x)
-    found = measured(model, x, samples=5000).evidence
+    found = measured(model, x, samples=5000, memory=400_000).evidence  # in pieces
+    one = draw(model, x, samples=1, generator=torch.Generator().manual_seed(0)).log_weights().mean()
     ledger(
         "evaluation.bounds", "mean log p(x) of 40 items by 5,000 draws of a wrong posterior",
         oracle="log p(x) of the linear-Gaussian VAE", truth=truth.mean(), measured=found.value + found.looseness,
         tolerance=4 * found.monte_carlo_error, why="4 of the Monte-Carlo standard errors it states itself",
+        elsewhere=f"{one:.4g}: the number of samples ignored, one draw an item",
     )  # fmt: skip
     standardized = (found.per_item - truth + found.variance / 2) / found.variance.sqrt()
     ledger(
         "evaluation.bounds", "mean square of (bound - log p) / stated error, 40 items", oracle="1", truth=1,
         measured=standardized.square().mean(), tolerance=4 * math.sqrt(2 / 40), why="4 standard errors of chi square",
+    )  # fmt: skip
+    second, third, fourth = ORACLE.weight_moments(model, x)
+    spread = ((fourth - second.square()) / 5000).sqrt()  # standard error of a variance
+    ledger(
+        "evaluation.bounds", "Monte-Carlo variance of a bound times the draws, 5,000 in pieces, mean of 40 items",
+        oracle="Var[w] / p(x)^2 in closed form", truth=second.mean(), measured=5000 * found.variance.mean(),
+        tolerance=4 * spread.square().sum().sqrt() / 40 + (3 * second.square() + 2 * third.abs()).mean() / 5000,
+        why="4 standard errors, and the bias of a ratio to the first order",
     )  # fmt: skip
     elbo = float(linear_elbo(model, x).mean().detach())
     assert elbo < found.value < float(truth.mean()) + 4 * found.monte_carlo_error
@@ -247,17 +258,22 @@ def test_dequantised_bits_of_one_width_for_all_and_one_a_column_agree():
     assert one.value == pytest.approx(each.value) == pytest.approx((3 + 4 * math.log(255)) / 4 / math.log(2))
 
 
-def test_reconstruction_errors_in_both_units():
+def test_reconstruction_errors_in_both_units(ledger):
     model = ORACLE.model().float().eval()
     x = ORACLE.sample(30).float()
     feed = Feed(items_of(2 * x.numpy() + 1), Scaling((1.0,) * 6, (2.0,) * 6, "standard"))
     found = reconstruction_errors(model, feed, torch.arange(30))
     with torch.no_grad():
         difference = (model.reconstruct(x) - x).numpy()
-    assert found.mse == pytest.approx(np.square(difference).mean(), rel=1e-4)
-    assert found.mae == pytest.approx(np.abs(difference).mean(), rel=1e-4)
-    assert found.raw_mse == pytest.approx(4 * np.square(difference).mean(), rel=1e-4)
-    assert found.raw_mae == pytest.approx(2 * np.abs(difference).mean(), rel=1e-4)
+    square, absolute = np.square(difference).mean(), np.abs(difference).mean()
+    for name, truth, value in (
+        ("mean squared error, model units", square, found.mse),
+        ("mean absolute error, model units", absolute, found.mae),
+        ("mean squared error, units of the data", 4 * square, found.raw_mse),
+        ("mean absolute error, units of the data", 2 * absolute, found.raw_mae),
+    ):
+        ledger("reconstruction_errors", name, oracle="NumPy, columns in units of 2", truth=truth, measured=value,
+               tolerance=1e-4 * truth, why="float32")  # fmt: skip
     assert found.squared == pytest.approx(np.square(difference).mean(0), rel=1e-4)
 
 
@@ -311,12 +327,13 @@ def test_errors_of_mixed_columns_are_those_of_their_kind(missing):
     assert told["by_kind"]["Bernoulli"]["mse"] == pytest.approx(squared[2], rel=1e-5)
 
 
-def test_a_table_of_categories_has_a_share_of_wrong_ones():
+def test_a_table_of_categories_has_a_share_of_wrong_ones(ledger):
     model = recipes.build("vae", (3,), latent=2, likelihood={"kind": "Categorical", "classes": 4})[0].eval()
     rows = np.random.default_rng(0).integers(0, 4, (30, 3)).astype(np.float32)
     feed = Feed(Items(rows, None, np.arange(30)), Scaling((0.0,), (1.0,), "none"))
     found = reconstruction_errors(model, feed, torch.arange(30))
     with torch.no_grad():
         mode = model.decode(model.embed(torch.from_numpy(rows))).mode.numpy()
-    assert found.wrong_share == pytest.approx((rows != mode).mean())
+    ledger("reconstruction_errors", "share of wrong categories", oracle="NumPy", truth=(rows != mode).mean(),
+           measured=found.wrong_share, tolerance=1e-12, why="counts")  # fmt: skip
     assert found.mse is None

@@ -87,7 +87,7 @@ def test_the_error_of_the_mmd_is_of_the_size_of_its_spread():
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_balls_are_those_of_scikit_learns_neighbours(seed):
+def test_balls_are_those_of_scikit_learns_neighbours(seed, ledger):
     real, generated = normal(80, seed=seed), normal(60, seed=50 + seed, loc=0.5)
     for k in (1, 3, 5):
         radius = NearestNeighbors(n_neighbors=k + 1).fit(real).kneighbors(real)[0][:, -1]
@@ -97,19 +97,29 @@ def test_balls_are_those_of_scikit_learns_neighbours(seed):
         assert np.array_equal(strict, closed)
         assert np.array_equal(held, distance.min(1) < radius)
     found = likeness(real, generated)
-    radius = NearestNeighbors(n_neighbors=4).fit(real).kneighbors(real)[0][:, -1]
-    assert found.precision == pytest.approx((distance <= radius[:, None]).any(0).mean())
-    radius = NearestNeighbors(n_neighbors=4).fit(generated).kneighbors(generated)[0][:, -1]
-    assert found.recall == pytest.approx((distance <= radius).any(1).mean())
-    radius = NearestNeighbors(n_neighbors=6).fit(real).kneighbors(real)[0][:, -1]
-    assert found.density == pytest.approx((distance < radius[:, None]).sum(0).mean() / 5)
-    assert found.coverage == pytest.approx((distance.min(1) < radius).mean())
+    third, of_generated, fifth = (
+        NearestNeighbors(n_neighbors=k + 1).fit(points).kneighbors(points)[0][:, -1]
+        for points, k in ((real, 3), (generated, 3), (real, 5))
+    )
+    for name, truth in (
+        ("precision", (distance <= third[:, None]).any(0).mean()),
+        ("recall", (distance <= of_generated).any(1).mean()),
+        ("density", (distance < fifth[:, None]).sum(0).mean() / 5),
+        ("coverage", (distance.min(1) < fifth).mean()),
+    ):
+        ledger(
+            "likeness", f"{name} of 60 items for 80, sample {seed}", oracle="balls by sklearn.neighbors, counted",
+            truth=truth, measured=getattr(found, name), tolerance=1e-12, why="counts",
+        )  # fmt: skip
 
 
-def test_sets_whose_answers_are_known():
+def test_sets_whose_answers_are_known(ledger):
     real = normal(150, seed=1)
     far = likeness(real, real + 100)
     assert (far.precision, far.recall, far.density, far.coverage) == (0, 0, 0, 0)
+    for name in ("precision", "recall", "coverage"):
+        ledger("likeness", f"{name} of a set for itself", oracle="1 by its definition", truth=1,
+               measured=getattr(likeness(real, real.copy()), name), tolerance=0, why="counts")  # fmt: skip
     assert far.frechet == pytest.approx(3 * 100**2)
     same = likeness(real, real.copy())
     assert (same.precision, same.recall, same.coverage) == (1, 1, 1)
@@ -122,13 +132,18 @@ def test_sets_whose_answers_are_known():
     assert one_mode.coverage == pytest.approx(0.5, abs=0.02)
 
 
-def test_equal_laws_cover_each_other_as_the_papers_say():
+def test_equal_laws_cover_each_other_as_the_papers_say(ledger):
     # Naeem et al. (2020), lemma 1 and 2: E density = 1; E coverage = 1 - (N - 1) ... (N - k) / (2N - 1) ... (2N - k)
     n, k = 120, 5
     found = [likeness(normal(n, seed=s), normal(n, seed=700 + s)) for s in range(60)]
     expected = 1 - np.prod([(n - i) / (2 * n - i) for i in range(1, k + 1)])
-    for truth, values in ((1.0, [f.density for f in found]), (expected, [f.coverage for f in found])):
-        assert abs(np.mean(values) - truth) < 4 * np.std(values) / math.sqrt(len(values))
+    for name, truth in (("density", 1.0), ("coverage", expected)):
+        values = [getattr(one, name) for one in found]
+        ledger(
+            "likeness", f"mean {name} of 60 pairs of equal laws, 120 items", truth=truth,
+            oracle="Naeem et al. (2020), lemma 1 and 2", measured=np.mean(values),
+            tolerance=4 * np.std(values) / math.sqrt(len(values)), why="4 standard errors",
+        )  # fmt: skip
 
 
 def test_pictures_of_bits_with_many_ties_are_counted_exactly():

@@ -7,6 +7,7 @@ import sys
 import torch
 
 from gapless import processes, recipes
+from gapless.networks.bayesian import bayesian_layers
 from gapless.objectives import ELBO
 from gapless.randomness import generator
 from gapless.settings import Settings
@@ -25,6 +26,8 @@ def cases(dtype):
     for recipe in (name for name in recipes.RECIPES if name not in ALONE):
         for likelihood in LIKELIHOODS if recipe in EVERY_LIKELIHOOD else LIKELIHOODS[:1]:
             yield f"{recipe} {likelihood}", built(recipe, likelihood, dtype), 1, ITEMS
+    for drawn in ("local", "flipout"):
+        yield f"bayesian-vae drawn {drawn}, without spread", without_spread(drawn, dtype), 1, ITEMS
     model, _ = built("vae", "Normal", dtype)
     yield "three draws", (model, ELBO(samples=3)), 1, ITEMS
     yield "accumulated", built("free-bits", "NormalWithOptimalScale", dtype), 3, ITEMS
@@ -33,6 +36,17 @@ def cases(dtype):
     yield "fewer, convolutional", built("geco", "Bernoulli", dtype, network="convolutional", channels=(4,)), 2, 1
     yield "fewer, a critic of images", built("vae-gan", "Bernoulli", dtype), 1, 1
     yield "fewer, a Jacobian", built("rae-gp", "Bernoulli", dtype), 1, 1
+
+
+def without_spread(drawn, dtype):
+    """Rows of a process have noise of their own: what weights without spread leave is the same, and the KL's share."""
+    sizes = {"latent": 4, "hidden": (9,), "options": {"drawn": drawn}}
+    model, objective = recipes.build("bayesian-vae", (1, 4, 4), likelihood="Bernoulli", **sizes)
+    objective.plan(10, 100)
+    with torch.no_grad():
+        for layer in bayesian_layers(model):
+            layer.log_scale.fill_(-40.0)
+    return model.to(dtype), objective.to(dtype)
 
 
 def built(recipe, likelihood, dtype, **sizes):

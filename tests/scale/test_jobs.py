@@ -61,6 +61,12 @@ def gradients_agree(count, ledger):
             oracle="the objective called on the whole batch", truth=0, measured=found[dtype][worst],
             tolerance=tolerance, why="sums in another order; the deepest network is within 2e-5 of float64",
         )  # fmt: skip
+    for drawn in ("local", "flipout"):
+        ledger(
+            "several processes", f"gradients of {count} against 1, share of the weights' KL with it, drawn {drawn}",
+            oracle="the objective called on the whole batch, weights without spread", truth=0, tolerance=1e-10,
+            measured=found["float64"][f"bayesian-vae drawn {drawn}, without spread"], why="sums in another order",
+        )  # fmt: skip
 
 
 def test_two_processes_have_the_gradients_of_one_for_every_recipe_and_likelihood(ledger):
