@@ -168,13 +168,15 @@ def pairs(path: str, default: str, *targets: str) -> None:
     print(
         "| data | epochs | variant | pairs | steps to target | best ELBO | final ELBO |\n|---|---|---|---|---|---|---|"
     )
+    np.seterr(invalid="ignore")  # of what is not reached
     measures = {(row["data"], row["epochs"], row["variant"], row["seed"]): measured(row, wanted) for row in rows}
     for key in sorted({found[:3] for found in measures if found[2] != default}):
         seeds = [found[3] for found in measures if found[:3] == key and (*key[:2], default, found[3]) in measures]
         apart = np.array([measures[*key, seed] - measures[*key[:2], default, seed] for seed in seeds])
         if len(apart) > 1:
             mean, error = apart.mean(0), apart.std(0, ddof=1) / math.sqrt(len(apart))
-            figures = (f"{m:+.2f} ± {e:.2f}" for m, e in zip(mean, error, strict=True))
+            both = zip(mean, error, strict=True)
+            figures = (f"{m:+.2f} ± {e:.2f}" if math.isfinite(m) else "not reached" for m, e in both)
             print(f"| {' | '.join(map(str, key))} | {len(apart)} | {' | '.join(figures)} |")
 
 
