@@ -2,6 +2,7 @@
 
     python benchmarks/time_to_quality.py run NAME EPOCHS [SEEDS] [VARIANT ...] >> results.jsonl
     python benchmarks/time_to_quality.py table results.jsonl [NAME=ELBO ...]
+    python benchmarks/time_to_quality.py pairs results.jsonl VARIANT [NAME=ELBO ...]
 
 NAME is mnist, freyfaces or satellite, under ../shared/data. A schedule must know its end, so each budget of epochs is
 a run of its own. Seconds are training alone on one thread: steps times the tenth percentile of a step's seconds, the
@@ -160,6 +161,31 @@ def table(path: str, *targets: str) -> None:
               f"{np.ptp(elbos[:, -1]):.2f} | {elbos.max(1).mean():.2f} | {reached} |")  # fmt: skip
 
 
+def pairs(path: str, default: str, *targets: str) -> None:
+    """Every variant less `default` by seed: means of the differences and their standard errors."""
+    rows = [json.loads(line) for line in Path(path).read_text().splitlines()]
+    wanted = {name: float(value) for name, _, value in (text.partition("=") for text in targets)}
+    print(
+        "| data | epochs | variant | pairs | steps to target | best ELBO | final ELBO |\n|---|---|---|---|---|---|---|"
+    )
+    np.seterr(invalid="ignore")  # of what is not reached
+    measures = {(row["data"], row["epochs"], row["variant"], row["seed"]): measured(row, wanted) for row in rows}
+    for key in sorted({found[:3] for found in measures if found[2] != default}):
+        seeds = [found[3] for found in measures if found[:3] == key and (*key[:2], default, found[3]) in measures]
+        apart = np.array([measures[*key, seed] - measures[*key[:2], default, seed] for seed in seeds])
+        if len(apart) > 1:
+            mean, error = apart.mean(0), apart.std(0, ddof=1) / math.sqrt(len(apart))
+            both = zip(mean, error, strict=True)
+            figures = (f"{m:+.2f} ± {e:.2f}" if math.isfinite(m) else "not reached" for m, e in both)
+            print(f"| {' | '.join(map(str, key))} | {len(apart)} | {' | '.join(figures)} |")
+
+
+def measured(row: dict, wanted: dict[str, float]) -> np.ndarray:
+    """Steps to the target, the best and the final ELBO of a run."""
+    elbos = [elbo for _, elbo in row["curve"]]
+    return np.array([first(row["curve"], wanted.get(row["data"], math.inf)), max(elbos), elbos[-1]])
+
+
 def first(curve: list[tuple[int, float]], target: float) -> float:
     """The step at which the target is first reached, linear between evaluations; infinite where it is not."""
     before = (0, -math.inf)
@@ -173,4 +199,4 @@ def first(curve: list[tuple[int, float]], target: float) -> float:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    {"run": run, "table": table}[sys.argv[1]](*sys.argv[2:])
+    {"run": run, "table": table, "pairs": pairs}[sys.argv[1]](*sys.argv[2:])

@@ -95,6 +95,29 @@ def test_a_run_in_pieces_ends_in_the_bits_of_the_whole(data, tmp_path, name):
     assert whole.effective_beta == gapless.load_run(tmp_path / "run").effective_beta
 
 
+NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: torch.cuda.is_available() is False")
+
+
+class Watched(Callback):
+    """Keeps the terms of every step."""
+
+    def __init__(self):
+        self.terms = []
+
+    def on_step(self, step, terms):
+        self.terms.append(terms)
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=NO_GPU)])
+def test_two_steps_on_a_device_are_finite_and_go_on_exactly(data, tmp_path, device):
+    settings, seen = {"device": device, "epochs": 1, "batch_size": 64}, Watched()
+    whole = study.train(data, settings=Settings(**{**PLAIN, **settings}), callbacks=[seen])
+    assert [terms.loss.device.type for terms in seen.terms] == [device] * 2
+    assert all(torch.isfinite(value).all() for terms in seen.terms for value in terms[:3])
+    assert math.isfinite(whole.held_out["elbo"])
+    same(whole, in_pieces(data, tmp_path / "run", (1,), **settings))
+
+
 def test_a_checkpoint_between_two_epochs_and_the_best_weights_of_an_early_one(data, tmp_path):
     settings = {"learning_rate": 3.0, "schedule": "constant", "epochs": 6}
     whole = study.train(data, settings=Settings(**{**PLAIN, **settings}))

@@ -30,10 +30,17 @@ def launched(count, *words):
     return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count), *words]
 
 
-def training(output, count=2):
+def accelerated(*how):
+    """The same by accelerate's launcher; port 0 is a free one."""
+    options = ["--num_machines", "1", "--main_process_port", "0", *how]
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", *options]
+    return lambda count, *words: [*launcher, "--num_processes", str(count), *words]
+
+
+def training(output, count=2, by=launched):
     words = ["-m", "gapless", "train", "rows.npy", "-o", output, "--recipe", "free-bits", "--checkpoint-every", "0"]
     sizes = [word for name, value in SIZES.items() for word in (f"--{name.replace('_', '-')}", str(value).strip("(,)"))]
-    return launched(count, *words, *sizes) if count > 1 else [sys.executable, *words, *sizes]
+    return by(count, *words, *sizes) if count > 1 else [sys.executable, *words, *sizes]
 
 
 def run(line, cwd, **more):
@@ -149,6 +156,15 @@ def test_two_processes_end_where_one_does_and_measure_what_was_saved(place):
     assert json.loads((place / "clean" / "environment.json").read_text())["processes"] == 2
 
 
+def test_accelerates_launcher_ends_in_the_bits_of_torchrun(place):
+    unconfigured = {"HF_HOME": str(place)}  # nobody's own configuration of accelerate
+    done = run(training("accelerated", by=accelerated("--multi_gpu")), place, **unconfigured)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("run: accelerated") == 1
+    assert digest(place / "accelerated") == digest(place / "clean")
+    assert json.loads((place / "accelerated" / "environment.json").read_text())["processes"] == 2
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("who", [0, 1, "launcher"])
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
@@ -196,6 +212,15 @@ def test_sharded_weights_end_where_whole_ones_do_and_go_on_to_the_same_bits(plac
     ends(job, workers, within=90)
     assert run(training("sharded-killed"), place, **FSDP).returncode == 0
     assert digest(place / "sharded-killed") == digest(place / "sharded")
+
+
+@pytest.mark.slow
+def test_accelerates_launcher_shards_as_the_environment_does(place):
+    assert run(training("sharded-there"), place, **FSDP).returncode == 0
+    flags = ("--use_fsdp", "--fsdp_version", "2")
+    done = run(training("sharded-here", by=accelerated(*flags)), place, HF_HOME=str(place))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert digest(place / "sharded-here") == digest(place / "sharded-there")
 
 
 @pytest.mark.slow
