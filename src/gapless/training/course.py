@@ -1,6 +1,7 @@
 """A training run between two steps: what a step changes, and what a checkpoint must hold."""
 
 import math
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -171,8 +172,9 @@ class Course:
 
     def keep_best(self) -> None:
         """End with the weights of the lowest held-out loss, or the last where losses cannot be compared."""
-        if not self.best:
-            self.best = self._weights()
+        if not self.best:  # time ran out before the first validation
+            with self.average.swapped() if self.average else nullcontext():
+                self.best = {name: value.detach().clone() for name, value in self._weights().items()}
         for prefix, module in self._modules().items():
             module.load_state_dict(_under(self.best, prefix))
 

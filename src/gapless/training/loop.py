@@ -22,7 +22,7 @@ from gapless.settings import Settings
 from gapless.training.callbacks import Callback
 from gapless.training.checkpoints import Checkpoints
 from gapless.training.course import Course
-from gapless.training.evaluation import Evaluation, evaluate, latent_statistics
+from gapless.training.evaluation import Evaluation, LatentStatistics, evaluate, latent_statistics
 from gapless.training.records import Epoch, best_epoch
 from gapless.training.stopping import should_stop
 
@@ -98,7 +98,7 @@ def fit(
     processes.barrier()  # from here on all keep step
     session.resume()
     # Without checkpoints there is nothing to save: a signal ends the process where it is.
-    with _told(callbacks, course), interrupts.deferred() if saving.checkpoints else nullcontext():
+    with _told(callbacks, course, saving.say), interrupts.deferred() if saving.checkpoints else nullcontext():
         session.run()
     course.keep_best()
     model.eval()
@@ -117,14 +117,31 @@ def is_complete(losses: Sequence[float], settings: Settings, items: int) -> bool
 
 
 @contextmanager
-def _told(callbacks: Sequence[Callback], course: Course) -> Iterator[None]:
+def _told(callbacks: Sequence[Callback], course: Course, say: Callable[[str], None]) -> Iterator[None]:
+    """Callbacks are told of the start, and whatever happens of the end; what ended the training is what is raised."""
+    started = list[Callback]()
     try:
         for callback in callbacks:
+            started.append(callback)
             callback.on_start(course.epochs, course.per_epoch, course.history)
         yield
-    finally:
-        for callback in callbacks:
+    except BaseException:
+        for error in _ended(started):
+            say(f"note: a callback failed at the end, too: {type(error).__name__}: {error}")
+        raise
+    for error in _ended(started):
+        raise error
+
+
+def _ended(callbacks: Sequence[Callback]) -> list[Exception]:
+    """Tell all of them that training is over; what went wrong with that."""
+    failures = list[Exception]()
+    for callback in callbacks:
+        try:
             callback.on_end()
+        except Exception as error:
+            failures.append(error)
+    return failures
 
 
 class _Session:
@@ -239,16 +256,17 @@ class _Session:
         number, rate = course.step // course.per_epoch, self.items / max(time.monotonic() - self.epoch_began, 1e-9)
         seen = Evaluation(*(course.sums / len(self.train)).tolist(), items=len(self.train))
         with course.average.swapped() if course.average else nullcontext():
-            validated, live = self._validate(number)
-            record = Epoch(number, course.step, self.seconds, rate, live, seen, validated)
+            validated, latent = self._validate(number)
+            live, beta = int(latent.live.sum()), course.objective.beta_at(course.step - 1)
+            record = Epoch(number, course.step, self.seconds, rate, live, seen, validated, beta, _kl_of(latent))
             if processes.size() > 1:  # seconds, and whatever else an accelerator may round otherwise
                 record = Epoch.from_dict(processes.told(record.to_dict()))
             course.close_epoch(record)
-        for callback in self.callbacks:
-            callback.on_epoch(record)
+            for callback in self.callbacks:  # they look at the weights that were validated
+                callback.on_epoch(record)
         processes.barrier()
 
-    def _validate(self, number: int) -> tuple[Evaluation, int]:
+    def _validate(self, number: int) -> tuple[Evaluation, LatentStatistics]:
         course = self.course
         seed, shared = course.settings.seed, processes.size() > 1
         result = evaluate(course.model, course.objective, self.held_out, seed=seed, step=course.steps, shared=shared)
@@ -258,8 +276,12 @@ class _Session:
                 where=f"step {course.step} (validation after epoch {number}), term loss",
                 fix="lower --learning-rate (a tenth of it), or look for extreme values with `gapless inspect`",
             )
-        statistics = latent_statistics(course.model, self.held_out, limit=LIVE_ITEMS)
-        return result, int(statistics.live.sum())
+        return result, latent_statistics(course.model, self.held_out, limit=LIVE_ITEMS)
+
+
+def _kl_of(latent: LatentStatistics) -> tuple[float, ...] | None:
+    """Six digits of each feature's KL: there may be thousands of features, and every checkpoint holds all epochs."""
+    return None if latent.kl is None else tuple(float(f"{value:.6g}") for value in latent.kl.tolist())
 
 
 def _changes(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
