@@ -97,7 +97,7 @@ def _meeting() -> dict[str, Any]:
 
     That many jobs were begun is the same number on all of them.
     """
-    from torch.distributed import PrefixStore
+    from torch._C._distributed_c10d import PrefixStore
     from torch.distributed.rendezvous import rendezvous
 
     if "store" not in _met:

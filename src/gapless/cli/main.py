@@ -8,13 +8,14 @@ import traceback
 from collections.abc import Sequence
 
 from gapless import interrupts
-from gapless.errors import GaplessError
+from gapless.errors import GaplessError, OutOfMemory, is_out_of_memory
 from gapless.machine import before_torch, leave
 
 __all__ = ["main", "run"]
 
 INTERNAL, USAGE = 1, 2
 RESUMABLE = ("train", "compare", "demo")
+NO_MEMORY = ("there is not enough memory", "fix: use fewer items, smaller networks or a smaller --batch-size")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -48,9 +49,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         code = _say(error.lines(), error.exit_code)
     except MemoryError:
         _trace(debug)
-        code = _say(["there is not enough memory", "fix: use a smaller --batch-size or less data"], INTERNAL)
+        code = _say(NO_MEMORY, OutOfMemory.exit_code)
     except Exception as error:
         _trace(debug)
+        if is_out_of_memory(error):  # of torch, which has only words for it
+            sys.exit(_say(NO_MEMORY, OutOfMemory.exit_code))
         first = str(error).splitlines()[0] if str(error) else ""
         code = _say(
             [

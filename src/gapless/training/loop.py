@@ -22,7 +22,10 @@ from gapless.settings import Settings
 from gapless.training.callbacks import Callback
 from gapless.training.checkpoints import Checkpoints
 from gapless.training.course import Course
-from gapless.training.evaluation import Evaluation, LatentStatistics, evaluate, latent_statistics
+from gapless.training.evaluation import BATCH, Evaluation, LatentStatistics, evaluate, latent_statistics
+from gapless.training.execution import in_parts
+from gapless.training.guard import LOWER
+from gapless.training.memory import memory_for
 from gapless.training.records import Epoch, best_epoch
 from gapless.training.stopping import should_stop
 
@@ -174,7 +177,8 @@ class _Session:
                 fix="choose another -o, or start again with --fresh --force",
             )
         self.course.restore(snapshot)
-        for remark in (*checkpoints.remarks, *_changes(snapshot.record, self.saving.facts)):  # pyright: ignore
+        now = {"accumulate": self.course.settings.accumulate, **self.saving.facts}
+        for remark in (*checkpoints.remarks, *_changes(snapshot.record, now)):  # pyright: ignore
             if processes.is_first():
                 self.saving.say(f"note: {remark}")
         self.before, self.saved = float(snapshot.record["seconds"]), snapshot.step
@@ -245,7 +249,8 @@ class _Session:
         checkpoints, course = self.saving.checkpoints, self.course
         assert checkpoints is not None
         self.saved = course.step
-        snapshot = course.snapshot(seconds=self.seconds, identity=self.saving.identity, **self.saving.facts)
+        facts = {"accumulate": course.settings.accumulate, **self.saving.facts}
+        snapshot = course.snapshot(seconds=self.seconds, identity=self.saving.identity, **facts)
         folder = checkpoints.save(snapshot) if processes.is_first() else checkpoints.folder
         processes.barrier()  # nobody goes on, or ends, before it is written
         return folder
@@ -267,16 +272,24 @@ class _Session:
         processes.barrier()
 
     def _validate(self, number: int) -> tuple[Evaluation, LatentStatistics]:
-        course = self.course
-        seed, shared = course.settings.seed, processes.size() > 1
-        result = evaluate(course.model, course.objective, self.held_out, seed=seed, step=course.steps, shared=shared)
+        course, settings = self.course, self.course.settings
+        model, shared = in_parts(course.model, settings), processes.size() > 1
+        where, batch = (
+            f"validation after epoch {number}, {BATCH} items at a time",
+            min(settings.batch_size, len(self.train)),
+        )
+        with memory_for("the held-out items", where, model=course.model, settings=settings, items=batch):
+            result = evaluate(
+                model, course.objective, self.held_out, seed=settings.seed, step=course.steps, shared=shared
+            )
+            latent = latent_statistics(model, self.held_out, limit=LIVE_ITEMS)
         if not math.isfinite(result.loss):
             raise Diverged(
                 "the loss of the held-out items is not finite: training stopped",
                 where=f"step {course.step} (validation after epoch {number}), term loss",
-                fix="lower --learning-rate (a tenth of it), or look for extreme values with `gapless inspect`",
+                fix=LOWER,
             )
-        return result, latent_statistics(course.model, self.held_out, limit=LIVE_ITEMS)
+        return result, latent
 
 
 def _kl_of(latent: LatentStatistics) -> tuple[float, ...] | None:
@@ -285,8 +298,11 @@ def _kl_of(latent: LatentStatistics) -> tuple[float, ...] | None:
 
 
 def _changes(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What differs between the machine of a checkpoint and this one, where bits may depend on it."""
+    """What differs between how a checkpoint was made and what is done now, where bits may depend on it."""
     names = ("torch", "machine", "threads", "device", "processes")
     before, after = then.get("environment", {}), now.get("environment", {})
     changed = [f"{n} {before[n]} -> {after[n]}" for n in names if n in before and n in after and before[n] != after[n]]
-    return [f"going on elsewhere ({', '.join(changed)}): the last bits may differ"] if changed else []
+    parts = [(facts.get("accumulate", 1)) for facts in (then, now)]
+    cut = [f"going on with --accumulate {parts[1]} after {parts[0]}: the last bits may differ"]
+    moved = [f"going on elsewhere ({', '.join(changed)}): the last bits may differ"]
+    return (moved if changed else []) + (cut if parts[0] != parts[1] else [])
