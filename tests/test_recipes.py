@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gapless import networks, posteriors, recipes
-from gapless.errors import UsageError
+from gapless.errors import OutOfMemory, UsageError
 from gapless.settings import KL_OPTIONS, Settings
 
 OPTIONS = {"geco": {"target": 10.0}, "factor-vae": {"units": 20}}
@@ -50,6 +50,43 @@ def test_the_seed_decides_the_weights_and_the_global_generator_is_left_alone():
     assert torch.equal(torch.rand(3), expected)
     assert all(torch.equal(first[k], second[k]) for k in first)
     assert any(not torch.equal(first[k], other[k]) for k in first)
+
+
+ABSURD = {
+    "hidden layers": ("vae", {"hidden": (10**9, 10**9)}),
+    "latent features": ("vae", {"latent": 10**12}),
+    "channels": ("vae", {"network": "convolutional", "channels": (10**8, 10**8)}),
+    "codes": ("vq-vae", {"options": {"codes": 10**11}}),
+    "a critic, which is of the objective": ("factor-vae", {"options": {"units": 10**9}}),
+}
+
+
+@pytest.mark.parametrize("asked", ABSURD)
+def test_the_parameter_budget_is_checked_before_anything_is_allocated(asked):
+    name, sizes = ABSURD[asked]  # 10 GB to 10^19 bytes: allocating them would end in another error
+    with pytest.raises(
+        UsageError, match=r"asks for \S+ parameters; the budget is 2e\+09(.|\n)*fix: give smaller sizes"
+    ):
+        recipes.build(name, (1, 16, 16), **sizes)
+
+
+@pytest.mark.parametrize("latent", [10**18, 10**21])
+def test_sizes_that_no_number_of_bytes_can_hold_are_refused_in_a_sentence(latent):
+    with pytest.raises(UsageError, match="cannot be") as refused:
+        recipes.build("vae", (5,), latent=latent)
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def test_a_model_within_the_budget_that_does_not_fit_the_machine_is_said_so(monkeypatch):
+    def full(*sizes, **options):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8000000000 bytes.")
+
+    plain = torch.nn.Linear.reset_parameters
+    monkeypatch.setattr(
+        torch.nn.Linear, "reset_parameters", lambda self: plain(self) if self.weight.is_meta else full()
+    )
+    with pytest.raises(OutOfMemory, match="not enough memory for the model"):
+        recipes.build("vae", (5,))
 
 
 def test_an_autoencoder_is_a_point_and_weights():

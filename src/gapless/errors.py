@@ -68,6 +68,13 @@ class OutOfMemory(GaplessError, MemoryError):  # noqa: N818 - the field's word f
     exit_code = 8
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether it says that memory ran out: torch has an error of its own for accelerators, and only words for a CPU."""
+    text = str(error).lower()
+    words = "can't allocate memory" in text or "out of memory" in text
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and words)
+
+
 class Interrupted(KeyboardInterrupt):
     """Training was asked to stop, has saved where it was, and stops.
 

@@ -15,10 +15,10 @@ from gapless.errors import UsageError
 from gapless.ownership import frozen
 from gapless.parts import build, describe
 
-__all__ = ["PARAMETER_BUDGET", "Model"]
+__all__ = ["PARAMETER_BUDGET", "Model", "check_budget"]
 
 PARAMETER_BUDGET = 2_000_000_000
-"""A description that asks for more parameters than this is refused before anything is allocated."""
+"""A model that asks for more numbers than this, buffers among them, is refused before anything is allocated."""
 
 _BOXES = {
     "encoder": (networks,), "posterior": (posteriors, networks), "prior": (priors, networks), "decoder": (networks,),
@@ -227,7 +227,7 @@ class Model(nn.Module):
             raise UsageError(f"a model is described by {', '.join(_BOXES)}; got {', '.join(sorted(description))}")
         sizes = {name: description[name] for name in _SIZES if name in description}
         with torch.device("meta"):  # sizes without memory
-            _check_budget(cls(**_parts_of(description), **sizes))
+            check_budget(cls(**_parts_of(description), **sizes))
         return cls(**_parts_of(description), **sizes)
 
     def _joined(self, values: Tensor, side: int) -> Tensor:
@@ -278,10 +278,18 @@ def _parts_of(description: dict[str, Any]) -> dict[str, Any]:
     return {box: build(description[box], *modules) for box, modules in _BOXES.items()}
 
 
-def _check_budget(model: nn.Module) -> None:
-    count = sum(parameter.numel() for parameter in model.parameters())
+def check_budget(*modules: nn.Module) -> None:
+    """Refuse modules, made on the device "meta", that ask for too many parameters and buffers.
+
+    Raises:
+        UsageError: with their number and the budget.
+    """
+    count = sum(value.numel() for module in modules for value in (*module.parameters(), *module.buffers()))
     if count > PARAMETER_BUDGET:
-        raise UsageError(f"this model asks for {count:.3g} parameters; the budget is {PARAMETER_BUDGET:.3g}")
+        raise UsageError(
+            f"this model asks for {count:.3g} parameters; the budget is {PARAMETER_BUDGET:.3g}",
+            fix="give smaller sizes: --latent, --hidden, --channels or the recipe's options",
+        )
 
 
 def _text(shape: Sequence[int]) -> str:

@@ -30,6 +30,7 @@ PATIENT_SECONDS = 24 * 3600
 _LOST = ("connection closed by peer", "connection reset", "connection refused", "broken pipe", "timed out", "timeout",
          "nccl", "socket", "read error", "write error")  # fmt: skip
 _groups: dict[str, Any] = {}
+_met: dict[str, Any] = {"jobs": 0}
 
 
 def size() -> int:
@@ -68,9 +69,11 @@ def job(device: str = "cpu") -> Iterator[None]:
     mine = _begin(device)
     try:
         yield
+        barrier()
     except RuntimeError as error:
         raise (_lost(error) or error) from error
-    _end(mine)
+    finally:  # also of a failure: whoever catches it and begins another job meets the others anew
+        _end(mine)
 
 
 def _begin(device: str) -> bool:
@@ -83,16 +86,32 @@ def _begin(device: str) -> bool:
     if mine:
         backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
         # The first meeting is patient: processes load torch at different speeds.
-        distributed.init_process_group(backend, timeout=timedelta(seconds=STEP_SECONDS))
+        distributed.init_process_group(backend, timeout=timedelta(seconds=STEP_SECONDS), **_meeting())
     patient = distributed.new_group(backend="gloo", timeout=timedelta(seconds=PATIENT_SECONDS))
     _groups.update(size=distributed.get_world_size(), rank=distributed.get_rank(), patient=patient)
     return mine
 
 
+def _meeting() -> dict[str, Any]:
+    """Where the processes of a job find each other: another place each time, for addresses of the last are still there.
+
+    That many jobs were begun is the same number on all of them.
+    """
+    from torch._C._distributed_c10d import PrefixStore
+    from torch.distributed.rendezvous import rendezvous
+
+    if "store" not in _met:
+        timeout = timedelta(seconds=STEP_SECONDS)
+        _met["store"], _met["rank"], _met["size"] = next(iter(rendezvous("env://", timeout=timeout)))
+        _met["store"].set_timeout(timeout)
+    _met["jobs"] += 1
+    store = PrefixStore(f"gapless/{_met['jobs']}", _met["store"])
+    return {"store": store, "rank": _met["rank"], "world_size": _met["size"]}
+
+
 def _end(mine: bool) -> None:
     from torch import distributed
 
-    barrier()
     _groups.clear()
     if mine:
         distributed.destroy_process_group()

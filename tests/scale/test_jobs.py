@@ -231,3 +231,30 @@ def test_sharded_weights_refuse_what_needs_them_whole(place, option):
     assert f"error: {' '.join(option[:1])}" in done.stderr
     assert "leave --use_fsdp out" in done.stderr
     assert not (place / "refused").exists()
+
+
+AGAIN = """
+import numpy as np
+import gapless
+from gapless import processes, study
+from gapless.errors import Diverged
+from gapless.settings import Settings
+data = gapless.read(np.random.default_rng(0).normal(size=(140, 5)))
+sizes = {"latent": 2, "hidden": (8,), "epochs": 2}
+try:
+    study.train(data, settings=Settings(**sizes, learning_rate=1e30))
+except Diverged:
+    assert processes.size() == 1
+    losses = [study.train(data, settings=Settings(**sizes)).held_out["loss"] for _ in range(2)]
+    assert losses[0] == losses[1]
+    print("again", losses[0], flush=True)
+"""
+
+
+def test_a_job_that_failed_is_followed_by_another_one(tmp_path):
+    (tmp_path / "again.py").write_text(AGAIN)
+    alone = run([sys.executable, "again.py"], tmp_path)
+    done = run(launched(2, "again.py"), tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    losses = [float(line.split()[1]) for line in (alone.stdout + done.stdout).splitlines() if "again" in line]
+    assert losses == pytest.approx([losses[0]] * 3, rel=1e-6)

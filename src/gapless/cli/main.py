@@ -2,19 +2,20 @@
 
 import atexit
 import os
-import shlex
 import sys
 import traceback
 from collections.abc import Sequence
 
 from gapless import interrupts
-from gapless.errors import GaplessError
+from gapless.cli.resuming import launched_by, resuming
+from gapless.errors import GaplessError, OutOfMemory, is_out_of_memory
 from gapless.machine import before_torch, leave
 
 __all__ = ["main", "run"]
 
 INTERNAL, USAGE = 1, 2
 RESUMABLE = ("train", "compare", "demo")
+NO_MEMORY = ("there is not enough memory", "fix: use fewer items, smaller networks or a smaller --batch-size")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -27,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if argv is None else argv)
     arguments, debug = _take_debug(arguments)
     before_torch()
+    launcher = launched_by()
     if os.environ.get("WORLD_SIZE", "1") != "1":
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # its warnings come once a process
     for stream in (sys.stdout, sys.stderr):
@@ -39,18 +41,21 @@ def main(argv: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         code = 0
     except KeyboardInterrupt as stop:
-        print(str(stop) or "interrupted", file=sys.stderr)
-        if arguments and arguments[0] in RESUMABLE:
-            print(f"resume: {_resume(arguments)}", file=sys.stderr)
+        if os.environ.get("RANK", "0") == "0":  # one process speaks for a job
+            print(str(stop) or "interrupted", file=sys.stderr)
+            if arguments and arguments[0] in RESUMABLE:
+                print(f"resume: {resuming(arguments, launcher)}", file=sys.stderr)
         code = interrupts.EXIT
     except GaplessError as error:
         _trace(debug)
         code = _say(error.lines(), error.exit_code)
     except MemoryError:
         _trace(debug)
-        code = _say(["there is not enough memory", "fix: use a smaller --batch-size or less data"], INTERNAL)
+        code = _say(NO_MEMORY, OutOfMemory.exit_code)
     except Exception as error:
         _trace(debug)
+        if is_out_of_memory(error):  # of torch, which has only words for it
+            sys.exit(_say(NO_MEMORY, OutOfMemory.exit_code))
         first = str(error).splitlines()[0] if str(error) else ""
         code = _say(
             [
@@ -66,13 +71,6 @@ def run() -> None:
     """The command `gapless`: `main` in a process of its own, which ends without delay."""
     atexit.register(leave)
     main()
-
-
-def _resume(arguments: Sequence[str]) -> str:
-    """The same command without the words that would begin anew."""
-    end = arguments.index("--") if "--" in arguments else len(arguments)
-    kept = [word for word in arguments[:end] if word not in ("--fresh", "--force")]
-    return shlex.join(["gapless", *kept, *arguments[end:]])
 
 
 def _trace(debug: bool) -> None:

@@ -71,6 +71,11 @@ class ELBO(Objective):
         """
         return self.regularization / self.reconstruction if self.reconstruction else float("inf")
 
+    def beta_at(self, step: int) -> float | None:
+        """The effective beta at a step: what rises is it, or the capacity where there is one."""
+        share = 1.0 if self.capacity is not None else self.ramp(step, self.steps)
+        return share * self.effective_beta if self.reconstruction else self.effective_beta
+
     def plan(self, steps: int, items: int | None = None) -> None:
         super().plan(steps, items)
         self.penalties.plan(items)

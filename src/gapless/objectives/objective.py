@@ -62,6 +62,14 @@ class Objective(Part, ABC):
         """
         self.steps = steps
 
+    def beta_at(self, step: int) -> float | None:
+        """Weight of the KL per unit weight of the reconstruction, both in nats; None where it means nothing.
+
+        Args:
+            step: optimizer steps taken so far, for weights that change with it.
+        """
+        return getattr(self, "effective_beta", None)
+
     @abstractmethod
     def forward(self, model: Model, x: Tensor, *, step: int = 0, generator: torch.Generator | None = None) -> Terms:
         """Terms of a batch.
@@ -90,6 +98,9 @@ class Around(Objective):
     def effective_beta(self) -> float:
         """That of the objective: weight of the KL of the codes per unit weight of the reconstruction."""
         return float(getattr(self.objective, "effective_beta", 1.0))
+
+    def beta_at(self, step: int) -> float | None:
+        return self.objective.beta_at(step)
 
     def plan(self, steps: int, items: int | None = None) -> None:
         super().plan(steps, items)

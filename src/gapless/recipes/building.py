@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from gapless import likelihoods, networks
-from gapless.errors import UsageError
-from gapless.model import Model
+from gapless.errors import OutOfMemory, UsageError, is_out_of_memory
+from gapless.model import Model, check_budget
 from gapless.objectives import Objective
 from gapless.parts import build as make
 from gapless.parts import named
@@ -102,20 +102,52 @@ def build(
         seed: seed of the initial weights.
 
     Raises:
-        UsageError: an unknown name or option, or sizes that cannot be.
+        UsageError: an unknown name or option, sizes that cannot be, or more parameters than the budget allows, which
+            is said before anything is allocated.
+        OutOfMemory: they do not fit this machine.
     """
     recipe = named_recipe(name)
     event = tuple(int(size) for size in event_shape)
     if latent < 1:
         raise UsageError(f"a model needs at least 1 latent feature; got {latent}")
     head = likelihood_of(likelihood, known or likelihoods.Known(event))
-    sizes_of, given = Sizes(latent, event, head.view_shape(event), context), _checked(name, recipe, options or {})
-    posterior, prior = (_seeded_part(recipe, box, sizes_of, given, seed) for box in ("posterior", "prior"))
-    codes, values, shown = posterior.parameter_shape(latent), head.parameter_shape(event), head.view_shape(event)
-    encoder, decoder = _networks(recipe.network if network == "auto" and recipe.network else network, event)
+    sizes = Sizes(latent, event, head.view_shape(event), context)
+    given = _checked(name, recipe, options or {})
     widths = {"hidden": tuple(hidden), "channels": tuple(channels), "activation": activation}
-    sizes: dict[str, Any] = {**widths, **recipe.options, **given}  # some options are of the networks
-    back = {**sizes, "hidden": tuple(hidden)[::-1]}
+    kinds = _networks(recipe.network if network == "auto" and recipe.network else network, event)
+    return _within_budget(lambda: _made(recipe, sizes, given, head, kinds, {**widths, **recipe.options, **given}, seed))
+
+
+def _within_budget(make: Callable[[], tuple[Model, Objective]]) -> tuple[Model, Objective]:
+    """What is made, if its parameters fit the budget and the machine."""
+    try:
+        with torch.device("meta"):  # sizes without memory
+            check_budget(*make())
+    except (RuntimeError, OverflowError) as error:
+        raise UsageError(f"a model of these sizes cannot be: {str(error).splitlines()[0]}") from error
+    try:
+        return make()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemory("there is not enough memory for the model", fix="give smaller sizes") from error
+
+
+def _made(
+    recipe: Recipe,
+    asked: Sizes,
+    given: Mapping[str, Any],
+    head: likelihoods.Likelihood,
+    kinds: Sequence[Callable[..., networks.Network]],
+    sizes: dict[str, Any],
+    seed: int,
+) -> tuple[Model, Objective]:
+    """The model and its objective; `sizes` are of the networks, and some options are among them."""
+    latent, event, shown, context = asked
+    posterior, prior = (_seeded_part(recipe, box, asked, given, seed) for box in ("posterior", "prior"))
+    codes, values = posterior.parameter_shape(latent), head.parameter_shape(event)
+    encoder, decoder = kinds
+    back = {**sizes, "hidden": sizes["hidden"][::-1]}
     model = Model(
         encoder=_seeded(encoder, (shown[0] + context, *shown[1:]), codes, sizes, seed_of(seed, "encoder")),
         posterior=posterior,
@@ -125,7 +157,7 @@ def build(
         event_shape=event,
         context=context,
     )
-    return model, _seeded_part(recipe, "objective", sizes_of, given, seed)
+    return model, _seeded_part(recipe, "objective", asked, given, seed)
 
 
 def _affine(inputs: Sequence[int], outputs: Sequence[int]) -> networks.Network:
@@ -229,4 +261,5 @@ def _seeded_part(recipe: Recipe, box: str, sizes: Sizes, options: Mapping[str, A
             return recipe.made(box, sizes, options)
         except TypeError as error:
             given = ", ".join(f"{key}={value}" for key, value in options.items())
-            raise UsageError(f"the {box} cannot be made with {given}: {error}") from error
+            first = str(error).splitlines()[0]
+            raise UsageError(f"the {box} cannot be made with {given or 'these sizes'}: {first}") from error

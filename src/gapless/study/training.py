@@ -34,6 +34,7 @@ from gapless.training import (
     latent_statistics,
 )  # fmt: skip
 from gapless.training.checkpoints import EVERY_SECONDS
+from gapless.training.execution import in_parts
 from gapless.workplaces import METRICS, Workplace, claimed, environment
 
 __all__ = ["Work", "plan_of", "some_of", "train", "train_in"]
@@ -118,7 +119,12 @@ def plan_of(data: Dataset, settings: Settings, **more: Any) -> dict[str, Any]:
     card = DataCard.of(data).to_dict()
     known = {name: card[name] for name in ("kind", "event_shape", "likelihood", "scaling", "columns", "items")}
     known |= {name: card[name] for name in ("arguments", "missing", "categories") if card[name]}
-    return {**more, "settings": settings.to_dict(), "data": {**known, "fingerprint": data.fingerprint()}}
+    # In how many parts a step is computed changes memory and time: a run may go on with others.
+    return {
+        **more,
+        "settings": replace(settings, accumulate=1).to_dict(),
+        "data": {**known, "fingerprint": data.fingerprint()},
+    }
 
 
 @dataclass
@@ -172,7 +178,8 @@ class Work:
         feed, held_out = (Feed(items, data.scaling, device=_device(settings)) for items in (data.train, data.held_out))
         model.center(*moments_of(feed, model.likelihood.view))
         started = some_of(data.train, settings.seed, STARTING_ITEMS)
-        given(model, started, range(len(started))).start(batch(started, data.scaling).to(feed.device))
+        seen = in_parts(model, settings)
+        given(seen, started, range(len(started))).start(batch(started, data.scaling).to(feed.device))
         told = (*self.callbacks, *self._watching(model, held_out, folder))
         history = fit(model, objective, feed, held_out, settings=settings, callbacks=told, saving=saving)
         epochs = settings.epochs_for(len(feed))
@@ -180,7 +187,7 @@ class Work:
         run.history = [epoch.to_dict() for epoch in history]
         kept = history and (best_epoch(history) if objective.comparable else history[-1]).epoch
         told_apart = classified(model, objective, held_out)
-        run.held_out = {"epoch": kept or 0, **_held_out(run, held_out, latent_statistics(model, told_apart))}
+        run.held_out = {"epoch": kept or 0, **_held_out(run, seen, held_out, latent_statistics(seen, told_apart))}
         return run
 
     def _built(self) -> tuple[Model, Objective]:
@@ -248,12 +255,12 @@ def _device(settings: Settings) -> torch.device:
     return torch.device(name)
 
 
-def _held_out(run: Run, feed: Feed, statistics: LatentStatistics) -> dict[str, Any]:
+def _held_out(run: Run, seen: Model, feed: Feed, statistics: LatentStatistics) -> dict[str, Any]:
     """What is reported of a finished run; enough passes over few items that the noise of the draws is small."""
     samples = min(64, max(1, 10_000 // len(feed)))
     # Fresh noise: that of the validations has chosen the epoch.
     result = evaluate(
-        run.model, run.objective, feed, seed=run.settings.seed, step=run.objective.steps or 0, samples=samples, first=1
+        seen, run.objective, feed, seed=run.settings.seed, step=run.objective.steps or 0, samples=samples, first=1
     )
     live = statistics.live
     return {

@@ -1,13 +1,14 @@
 """A training run between two steps: what a step changes, and what a checkpoint must hold."""
 
 import math
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from gapless import schedules
-from gapless.errors import DataError, Diverged, OutOfMemory
+from gapless.errors import DataError, Diverged
 from gapless.model import Model
 from gapless.objectives import Objective, Terms
 from gapless.randomness import generator
@@ -16,6 +17,8 @@ from gapless.training import optimizers
 from gapless.training.averaging import Average
 from gapless.training.checkpoints import Snapshot
 from gapless.training.execution import arranged, cut
+from gapless.training.guard import LOWER, Guard
+from gapless.training.memory import explained
 from gapless.training.records import Epoch, best_epoch
 from gapless.training.replay import Replay
 
@@ -54,13 +57,15 @@ class Course:
         self.execution = arranged(model, objective, settings, self.shards)
         alone = self.execution is None and self.shards is None
         self.replay = Replay(model, objective, settings.seed) if alone else None
-        self.parameters = [p for module in (model, objective) for p in module.parameters() if p.requires_grad]
+        named = [pair for module in (model, objective) for pair in module.named_parameters() if pair[1].requires_grad]
+        self.parameters = [parameter for _, parameter in named]
         moved = self.shards.moved(self.parameters) if self.shards else self.parameters
         self.optimizer = optimizers.make(settings.optimizer, moved, weight_decay=settings.weight_decay)
+        self.guard = Guard(zip((name for name, _ in named), moved, strict=True), self.optimizer)
         self.average = None if settings.ema is None else Average(model, settings.ema)
         self.step, self.history, self.best = 0, list[Epoch](), dict[str, Tensor]()
         self.sums = torch.zeros(SUMMED, dtype=torch.float64)
-        self.device, self._unseen = self.parameters[0].device, list[tuple[int, Terms]]()
+        self.device, self._unseen = self.parameters[0].device, list[tuple[int, Terms, Tensor]]()
         objective.plan(self.steps, self.items)
 
     @property
@@ -92,52 +97,66 @@ class Course:
             context: that of the rows of x, for a conditional model, shape (rows, context).
 
         Raises:
-            Diverged: a term is not finite; nothing was changed, or on an accelerator, nothing is saved.
+            Diverged: a term or a gradient is not finite; nothing was changed, or on an accelerator, nothing is saved.
             OutOfMemory: the batch does not fit.
         """
         try:
             terms = self._gradients(x, items or len(x), context)
-            self._ready()
+            doubt = self._ready()
             self.optimizer.step(schedules.learning_rate(self.settings, self.step, self.steps))
         except RuntimeError as error:
-            raise _explained(error, self.place, len(x)) from error
+            raise self._explained(error, items or len(x)) from error
         self.step += 1
         if self.average is not None:
             self.average.update()
-        self._unseen.append((self.step, terms))
+        self._unseen.append((self.step, terms, doubt))
         if len(self._unseen) >= LOOK_EVERY:
             self.look()
         return terms
 
-    def _ready(self) -> None:
-        """Reduce and clip the gradients."""
+    def _ready(self) -> Tensor:
+        """Reduce the gradients, look at them, and clip them; what the guard saw, to be read later on an accelerator."""
         limit = self.settings.clip
         if self.shards:
             self.shards.reduce()
-            if limit is not None:
-                self.shards.clip(limit)
+        doubt = self.guard.doubt()
+        if self.prompt and not math.isfinite(doubt.item()):
+            self.guard.gradients(self._where(self.step + 1))
+        if self.shards and limit is not None:
+            self.shards.clip(limit)
         elif limit is not None:
             nn.utils.clip_grad_norm_(self.parameters, limit, error_if_nonfinite=False)
+        return doubt
+
+    def _explained(self, error: RuntimeError, items: int) -> BaseException:
+        where = f"{self.place}, {items} items"
+        return explained(error, "a batch", where, model=self.model, settings=self.settings, items=items)
 
     def collect(self) -> None:
-        """Before the model is validated or saved: count the latest terms, and join weights that are cut."""
+        """Before the model is validated or saved: look at everything that moves, and join weights that are cut."""
         self.look()
+        self.guard.weights(self.step, moments=True)
         if self.shards:
             self.shards.collect()
 
     def look(self) -> None:
-        """Count the terms of the latest steps.
+        """Count the terms of the latest steps, and look at the weights.
 
         Raises:
             Diverged: one of them is not finite.
         """
         if not self._unseen:
             return
-        means = torch.stack([_means(terms) for _, terms in self._unseen]).cpu().double()
-        for (step, terms), row in zip(self._unseen, means, strict=True):
+        means = torch.stack([_means(terms) for _, terms, _ in self._unseen]).cpu().double()
+        doubts = torch.stack([doubt for *_, doubt in self._unseen]).tolist() if not self.prompt else ()
+        for number, ((step, terms, _), row) in enumerate(zip(self._unseen, means, strict=True)):
             if not self.prompt:
                 self._check(terms, step)
+                if not math.isfinite(doubts[number]):  # its gradient is gone: the weights tell whether it was finite
+                    self.guard.sound = step - 1
+                    self.guard.weights(step)
             self.sums += len(terms.reconstruction) * row
+        self.guard.weights(self.step)
         self._unseen.clear()
 
     def _gradients(self, x: Tensor, items: int, context: Tensor | None) -> Terms:
@@ -159,8 +178,15 @@ class Course:
         return Terms(*values, extras=terms.extras)
 
     def _check(self, terms: Terms, step: int) -> None:
-        epoch = (step - 1) // self.per_epoch + 1
-        check_finite(terms, self.objective, where=f"step {step} (epoch {epoch}) of training")
+        try:
+            check_finite(terms, self.objective, where=self._where(step))
+        except Diverged:
+            if self.prompt:  # the cause may be older: weights that an earlier step has spoilt
+                self.guard.weights(step - 1)
+            raise
+
+    def _where(self, step: int) -> str:
+        return f"step {step} (epoch {(step - 1) // self.per_epoch + 1}) of training"
 
     def close_epoch(self, epoch: Epoch) -> None:
         """Keep what an epoch measured, and its weights if they are the best so far."""
@@ -171,8 +197,9 @@ class Course:
 
     def keep_best(self) -> None:
         """End with the weights of the lowest held-out loss, or the last where losses cannot be compared."""
-        if not self.best:
-            self.best = self._weights()
+        if not self.best:  # time ran out before the first validation
+            with self.average.swapped() if self.average else nullcontext():
+                self.best = {name: value.detach().clone() for name, value in self._weights().items()}
         for prefix, module in self._modules().items():
             module.load_state_dict(_under(self.best, prefix))
 
@@ -210,7 +237,7 @@ class Course:
         except (RuntimeError, KeyError, ValueError) as error:
             first = str(error).splitlines()[0]
             raise DataError(f"the checkpoint belongs to another model: {first}", fix="--fresh --force") from error
-        self.step = snapshot.step
+        self.step = self.guard.sound = snapshot.step
         self.history = [Epoch.from_dict(values) for values in snapshot.record["history"]]
         self.objective.plan(self.steps, self.items)
 
@@ -249,19 +276,10 @@ def check_finite(terms: Terms, objective: Objective, *, where: str) -> None:
     raise Diverged(
         f"the {term} is not finite{count}: training stopped",
         where=f"{where}, term {term}",
-        fix="lower --learning-rate (a tenth of it), or look for extreme values with `gapless inspect`",
+        fix=LOWER,
     )
 
 
 def _means(terms: Terms) -> Tensor:
     columns = (terms.loss.detach(), terms.reconstruction.detach().mean(), terms.regularization.detach().mean())
     return torch.stack(columns)
-
-
-def _explained(error: RuntimeError, place: str, batch: int) -> Exception:
-    """What torch says when memory runs out, said so that it can be acted on; any other error is itself."""
-    text = str(error).lower()
-    if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in text or "out of memory" in text:
-        smaller = f"use --batch-size {max(1, batch // 2)}, or --accumulate 2 for the same steps in halves"
-        return OutOfMemory("there is not enough memory for a batch", where=f"{place}, {batch} items", fix=smaller)
-    return error

@@ -29,7 +29,7 @@ from gapless.randomness import generator
 from gapless.settings import Settings
 from gapless.training.sharding import Shards
 
-__all__ = ["Execution", "arranged", "cut"]
+__all__ = ["Execution", "arranged", "cut", "in_parts"]
 
 
 def arranged(model: Model, objective: Objective, settings: Settings, shards: Shards | None = None) -> nn.Module | None:
@@ -53,6 +53,19 @@ def arranged(model: Model, objective: Objective, settings: Settings, shards: Sha
         return None
     execution = Execution(model, objective, settings, networks=shards.networks if shards else {})
     return execution if shards or processes.size() == 1 else _distributed(execution)
+
+
+def in_parts(model: Model, settings: Settings) -> Model:
+    """The model as it is validated: where a batch is cut into parts, its networks take no more rows at once either.
+
+    The numbers are the same up to their last bits, whatever the noise and whatever looks at a whole batch.
+    """
+    if settings.accumulate == 1:
+        return model
+    view, rows = copy.copy(model), -(-settings.batch_size // settings.accumulate)
+    networks = {name: _Parted(getattr(model, name), rows) for name in ("encoder", "decoder")}
+    view._modules = {**model._modules, **networks}
+    return view
 
 
 def cut(model: Model, settings: Settings) -> Shards | None:
@@ -162,6 +175,15 @@ def _view(model: Model, batch: _Batch, networks: Mapping[str, Network]) -> Model
         "likelihood": model.likelihood if processes.size() == 1 else _Likelihood(model.likelihood, batch),
     }
     return view
+
+
+class _Parted(Network):
+    def __init__(self, network: Network, rows: int):
+        super().__init__()
+        self.network, self.rows, self.inputs, self.outputs = network, rows, network.inputs, network.outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([self.network(part) for part in x.split(self.rows)])
 
 
 class _Encoder(Network):

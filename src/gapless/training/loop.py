@@ -22,7 +22,10 @@ from gapless.settings import Settings
 from gapless.training.callbacks import Callback
 from gapless.training.checkpoints import Checkpoints
 from gapless.training.course import Course
-from gapless.training.evaluation import Evaluation, evaluate, latent_statistics
+from gapless.training.evaluation import BATCH, Evaluation, LatentStatistics, evaluate, latent_statistics
+from gapless.training.execution import in_parts
+from gapless.training.guard import LOWER
+from gapless.training.memory import memory_for
 from gapless.training.placement import Apart, kept_apart
 from gapless.training.records import Epoch, best_epoch
 from gapless.training.stopping import should_stop
@@ -100,7 +103,7 @@ def fit(
     session.resume()
     # Without checkpoints there is nothing to save: a signal ends the process where it is.
     deferred = interrupts.deferred() if saving.checkpoints else nullcontext()
-    with _told(callbacks, course), deferred, kept_apart() as threads:
+    with _told(callbacks, course, saving.say), deferred, kept_apart() as threads:
         session.run(threads)
     course.keep_best()
     model.eval()
@@ -119,14 +122,31 @@ def is_complete(losses: Sequence[float], settings: Settings, items: int) -> bool
 
 
 @contextmanager
-def _told(callbacks: Sequence[Callback], course: Course) -> Iterator[None]:
+def _told(callbacks: Sequence[Callback], course: Course, say: Callable[[str], None]) -> Iterator[None]:
+    """Callbacks are told of the start, and whatever happens of the end; what ended the training is what is raised."""
+    started = list[Callback]()
     try:
         for callback in callbacks:
+            started.append(callback)
             callback.on_start(course.epochs, course.per_epoch, course.history)
         yield
-    finally:
-        for callback in callbacks:
+    except BaseException:
+        for error in _ended(started):
+            say(f"note: a callback failed at the end, too: {type(error).__name__}: {error}")
+        raise
+    for error in _ended(started):
+        raise error
+
+
+def _ended(callbacks: Sequence[Callback]) -> list[Exception]:
+    """Tell all of them that training is over; what went wrong with that."""
+    failures = list[Exception]()
+    for callback in callbacks:
+        try:
             callback.on_end()
+        except Exception as error:
+            failures.append(error)
+    return failures
 
 
 class _Session:
@@ -159,7 +179,8 @@ class _Session:
                 fix="choose another -o, or start again with --fresh --force",
             )
         self.course.restore(snapshot)
-        for remark in (*checkpoints.remarks, *_changes(snapshot.record, self.saving.facts)):  # pyright: ignore
+        now = {"accumulate": self.course.settings.accumulate, **self.saving.facts}
+        for remark in (*checkpoints.remarks, *_changes(snapshot.record, now)):  # pyright: ignore
             if processes.is_first():
                 self.saving.say(f"note: {remark}")
         self.before, self.saved = float(snapshot.record["seconds"]), snapshot.step
@@ -231,7 +252,8 @@ class _Session:
         checkpoints, course = self.saving.checkpoints, self.course
         assert checkpoints is not None
         self.saved = course.step
-        snapshot = course.snapshot(seconds=self.seconds, identity=self.saving.identity, **self.saving.facts)
+        facts = {"accumulate": course.settings.accumulate, **self.saving.facts}
+        snapshot = course.snapshot(seconds=self.seconds, identity=self.saving.identity, **facts)
         folder = checkpoints.save(snapshot) if processes.is_first() else checkpoints.folder
         processes.barrier()  # nobody goes on, or ends, before it is written
         return folder
@@ -242,32 +264,48 @@ class _Session:
         number, rate = course.step // course.per_epoch, self.items / max(time.monotonic() - self.epoch_began, 1e-9)
         seen = Evaluation(*(course.sums / len(self.train)).tolist(), items=len(self.train))
         with course.average.swapped() if course.average else nullcontext():
-            validated, live = self._validate(number)
-            record = Epoch(number, course.step, self.seconds, rate, live, seen, validated)
+            validated, latent = self._validate(number)
+            live, beta = int(latent.live.sum()), course.objective.beta_at(course.step - 1)
+            record = Epoch(number, course.step, self.seconds, rate, live, seen, validated, beta, _kl_of(latent))
             if processes.size() > 1:  # seconds, and whatever else an accelerator may round otherwise
                 record = Epoch.from_dict(processes.told(record.to_dict()))
             course.close_epoch(record)
-        for callback in self.callbacks:
-            callback.on_epoch(record)
+            for callback in self.callbacks:  # they look at the weights that were validated
+                callback.on_epoch(record)
         processes.barrier()
 
-    def _validate(self, number: int) -> tuple[Evaluation, int]:
-        course = self.course
-        seed, shared = course.settings.seed, processes.size() > 1
-        result = evaluate(course.model, course.objective, self.held_out, seed=seed, step=course.steps, shared=shared)
+    def _validate(self, number: int) -> tuple[Evaluation, LatentStatistics]:
+        course, settings = self.course, self.course.settings
+        model, shared = in_parts(course.model, settings), processes.size() > 1
+        where, batch = (
+            f"validation after epoch {number}, {BATCH} items at a time",
+            min(settings.batch_size, len(self.train)),
+        )
+        with memory_for("the held-out items", where, model=course.model, settings=settings, items=batch):
+            result = evaluate(
+                model, course.objective, self.held_out, seed=settings.seed, step=course.steps, shared=shared
+            )
+            latent = latent_statistics(model, self.held_out, limit=LIVE_ITEMS)
         if not math.isfinite(result.loss):
             raise Diverged(
                 "the loss of the held-out items is not finite: training stopped",
                 where=f"step {course.step} (validation after epoch {number}), term loss",
-                fix="lower --learning-rate (a tenth of it), or look for extreme values with `gapless inspect`",
+                fix=LOWER,
             )
-        statistics = latent_statistics(course.model, self.held_out, limit=LIVE_ITEMS)
-        return result, int(statistics.live.sum())
+        return result, latent
+
+
+def _kl_of(latent: LatentStatistics) -> tuple[float, ...] | None:
+    """Six digits of each feature's KL: there may be thousands of features, and every checkpoint holds all epochs."""
+    return None if latent.kl is None else tuple(float(f"{value:.6g}") for value in latent.kl.tolist())
 
 
 def _changes(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What differs between the machine of a checkpoint and this one, where bits may depend on it."""
+    """What differs between how a checkpoint was made and what is done now, where bits may depend on it."""
     names = ("torch", "machine", "threads", "device", "processes")
     before, after = then.get("environment", {}), now.get("environment", {})
     changed = [f"{n} {before[n]} -> {after[n]}" for n in names if n in before and n in after and before[n] != after[n]]
-    return [f"going on elsewhere ({', '.join(changed)}): the last bits may differ"] if changed else []
+    parts = [(facts.get("accumulate", 1)) for facts in (then, now)]
+    cut = [f"going on with --accumulate {parts[1]} after {parts[0]}: the last bits may differ"]
+    moved = [f"going on elsewhere ({', '.join(changed)}): the last bits may differ"]
+    return (moved if changed else []) + (cut if parts[0] != parts[1] else [])

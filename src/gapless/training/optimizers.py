@@ -60,6 +60,11 @@ class Optimizer(ABC):
         """A copy of the state, contiguous tensors by name."""
         return {k: v.detach().clone(memory_format=torch.contiguous_format) for k, v in self._tensors().items()}
 
+    def unsound(self) -> list[Tensor]:
+        """The parameters of which something is kept that is not finite."""
+        kept = self._tensors().items()
+        return [self.parameters[int(name.split(".")[0])] for name, value in kept if not torch.isfinite(value).all()]
+
     def load(self, state: dict[str, Tensor]) -> None:
         """Continue from what `state` gave.
 

@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,11 +51,22 @@ class Watch(Callback):
         self.most_live, self.dead_epochs, self.announced = 0, 0, False
 
     def on_start(self, epochs: int, steps_per_epoch: int, history: Sequence["Epoch"]) -> None:
-        """Keep the lines of the epochs that count, when training goes on from a checkpoint."""
-        if self.path is None or not self.path.is_file():
-            return
-        lines = self.path.read_text("utf-8").splitlines(keepends=True)[: len(history)]
-        write_atomic(self.path, "".join(lines).encode())
+        """When training goes on from a checkpoint: keep the lines of the epochs that count, and what was announced."""
+        self.most_live, self.dead_epochs, self.announced, lines = 0, 0, False, self._lines(len(history))
+        for epoch in history:
+            self._judge({"live": epoch.live, **lines.get(epoch.epoch, {})}, epoch, lambda text: None)
+        if self.path is not None and self.path.is_file():
+            write_atomic(self.path, "".join(json.dumps(line) + "\n" for line in lines.values()).encode())
+
+    def _lines(self, epochs: int) -> dict[int, dict[str, Any]]:
+        """Those of the first epochs, by number; a kill may have cut the last one short."""
+        lines = dict[int, dict[str, Any]]()
+        if self.path is not None and self.path.is_file():
+            for text in self.path.read_text("utf-8", errors="replace").splitlines():
+                with suppress(ValueError, TypeError, KeyError):
+                    line = json.loads(text)
+                    lines[line["epoch"]] = line
+        return {epoch: line for epoch, line in lines.items() if epoch <= epochs}
 
     def on_epoch(self, epoch: "Epoch") -> None:
         statistics = latent_statistics(self.model, self.held_out)
@@ -69,18 +81,17 @@ class Watch(Callback):
         if self.path is not None:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
-        self._judge(record, epoch)
+        self._judge(record, epoch, self.say or (lambda text: print(text, file=sys.stderr)))
 
-    def _judge(self, record: dict[str, Any], epoch: "Epoch") -> None:
+    def _judge(self, record: dict[str, Any], epoch: "Epoch", announce: Callable[[str], None]) -> None:
         """Announce once: all features dead after some were alive, or dead from the start for 3 epochs and 300 steps."""
         live = record["live"]
         self.dead_epochs = self.dead_epochs + 1 if live == 0 else 0
         waited = self.dead_epochs >= PATIENCE and epoch.step >= STEPS
         if live == 0 and not self.announced and (self.most_live > 0 or waited):
             self.announced = True
-            announce = self.say or (lambda text: print(text, file=sys.stderr))
             announce(
-                f"epoch {epoch.epoch}: posterior collapse: none of {record['latent']} latent features is live "
+                f"epoch {epoch.epoch}: posterior collapse: none of {self.model.latent} latent features is live "
                 f"(KL {epoch.held_out.kl:.2g} nats); {ADVICE}"
             )
         if live > 0:
