@@ -69,9 +69,9 @@ def run() -> None:
 
 
 def _resume(arguments: Sequence[str]) -> str:
-    """The same command without the words that would begin anew."""
+    """The same command without the word that would refuse to go on."""
     end = arguments.index("--") if "--" in arguments else len(arguments)
-    kept = [word for word in arguments[:end] if word not in ("--fresh", "--force")]
+    kept = [word for word in arguments[:end] if word != "--fresh"]
     return shlex.join(["gapless", *kept, *arguments[end:]])
 
 

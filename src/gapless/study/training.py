@@ -32,11 +32,11 @@ from gapless.training import (
     latent_statistics,
 )  # fmt: skip
 from gapless.training.checkpoints import EVERY_SECONDS
-from gapless.workplaces import METRICS, Workplace, claimed, environment
+from gapless.workplaces import METRICS, WATCH, Workplace, claimed, environment
 
 __all__ = ["Work", "plan_of", "some_of", "train", "train_in"]
 
-WATCH, TRACKING = "watch.jsonl", "tracking"
+TRACKING = "tracking"
 STARTING_ITEMS = 1_000
 """Training items that parts look at before training: pseudo-inputs and codebooks begin at them."""
 
@@ -137,6 +137,8 @@ class Work:
         labels = {"labels": _digest(self.data)} if self.classes else {}  # of a conditional model they matter
         identity = place.begin(plan_of(self.data, self.settings, recipe=self.recipe, **labels))
         if place.finished:
+            if processes.is_first():
+                place.tidy()  # a kill may have interrupted it
             return load_run(place.folder)
         if processes.is_first():
             place.reopen()

@@ -12,7 +12,7 @@ import torch
 
 from gapless.conditions import given
 from gapless.data import Feed
-from gapless.files import write_atomic
+from gapless.files import write_atomic, writing
 from gapless.model import Model
 from gapless.training.callbacks import Callback
 from gapless.training.evaluation import latent_statistics
@@ -53,8 +53,9 @@ class Watch(Callback):
         """Keep the lines of the epochs that count, when training goes on from a checkpoint."""
         if self.path is None or not self.path.is_file():
             return
-        lines = self.path.read_text("utf-8").splitlines(keepends=True)[: len(history)]
-        write_atomic(self.path, "".join(lines).encode())
+        with writing(self.path):
+            lines = self.path.read_text("utf-8").splitlines(keepends=True)[: len(history)]
+            write_atomic(self.path, "".join(lines).encode())
 
     def on_epoch(self, epoch: "Epoch") -> None:
         statistics = latent_statistics(self.model, self.held_out)
@@ -67,7 +68,7 @@ class Watch(Callback):
             "data_like": self._data_like(),
         }
         if self.path is not None:
-            with self.path.open("a", encoding="utf-8") as file:
+            with writing(self.path), self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
         self._judge(record, epoch)
 
