@@ -29,11 +29,14 @@ def read_plan(path: Path) -> dict[str, Any] | None:
         return None
     content = read_bounded(path, _LIMIT)
     try:
-        return json_of(content)
+        plan = json_of(content)
+        if not isinstance(plan, dict):
+            raise ValueError("it is no object")
     except ValueError as error:
         raise DataError(
             f"the plan of this run is not JSON: {error}", where=str(path), fix="make it again with --force"
         ) from error
+    return plan
 
 
 def differences(known: Any, asked: Any, name: str = "") -> list[str]:
