@@ -248,6 +248,12 @@ def test_a_signal_ends_with_a_checkpoint_and_the_exact_command_to_go_on(data):
     assert Checkpoints(data / "run" / "checkpoints").newest().step == int(place[1])
 
 
+def test_the_command_to_go_on_keeps_force_which_goes_on():
+    from gapless.cli.main import _resume
+
+    assert _resume(["train", "a", "--fresh", "--force"]) == "gapless train a --force"
+
+
 def test_a_second_signal_ends_at_once_and_loses_nothing(data):
     child = subprocess.Popen(
         [PYTHON, "-c", "from gapless import interrupts; import time; interrupts.take()\n"

@@ -98,6 +98,15 @@ def test_a_run_that_its_owner_moved_away_stays(data, whole, tmp_path):
     assert same(tmp_path / "run.old", whole)
 
 
+def test_a_run_that_its_owner_put_where_the_replaced_one_stood_stays(data, tmp_path):
+    train(data, tmp_path / "run")
+    train(data, tmp_path / "run", steps=2, force=True, seed=1)
+    shutil.rmtree(tmp_path / "run.old")
+    precious(tmp_path / "run.old")
+    train(data, tmp_path / "run", seed=1)
+    assert (tmp_path / "run.old" / "precious.txt").read_text() == "years"
+
+
 def fail_in(folder, error=DataError, left=None, **options):
     with pytest.raises(error), claimed(folder, **options):
         fail(folder, left)

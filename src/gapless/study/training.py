@@ -68,7 +68,7 @@ def train(
         watch: track live features and data-like draws every epoch; a collapse is announced when it happens.
         folder: the run folder, new or begun before; None keeps the run in memory.
         fresh: refuse a folder in which a run was begun.
-        force: replace what was begun in the folder.
+        force: replace what was begun in the folder; an unfinished run of the same plan goes on, unless `fresh`.
         max_time: seconds of training after which the run ends as it is; the same call goes on with it.
         checkpoint_every: seconds between checkpoints.
         log_with: names of trackers that are told of every epoch as well, in the folder's `tracking`.
