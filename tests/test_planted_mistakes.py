@@ -24,6 +24,7 @@ PIXELS = "tests/test_pixel_likelihoods.py"
 TRAIN = "tests/test_training.py"
 REPLAY = "tests/test_replay.py"
 RESUME = "tests/test_resume.py"
+KEPT = "tests/faults/test_what_is_kept.py"
 MISSING = "tests/test_missing_values.py"
 MIXED = "tests/test_mixed_tables.py"
 SPHERES = "tests/test_spheres.py"
@@ -284,15 +285,39 @@ MISTAKES = {
     ),
     "a checkpoint that does not look at checksums": (
         "training/checkpoints.py",
-        "            damaged = damages(folder)\n            if not damaged:",
+        "            damaged = _damages(folder)\n            if not damaged:",
         "            damaged = []\n            if not damaged:",
         RESUME,
     ),
     "a run that is begun again in silence": (
         "training/checkpoints.py",
-        "        if found:\n            raise DataError(",
-        "        if not found:\n            raise DataError(",
+        "        if found:\n            what = ",
+        "        if not found:\n            what = ",
         RESUME,
+    ),
+    "checkpoints that vanished and are not missed": (
+        "training/checkpoints.py",
+        "if named is not None or self.witness.exists():",
+        "if False:",
+        KEPT,
+    ),
+    "a damaged checkpoint kept in place of a whole one": (
+        "training/checkpoints.py",
+        "folder.name < current.name and not _damages(folder)",
+        "folder.name < current.name",
+        KEPT,
+    ),
+    "somebody else's folder removed": (
+        "aside.py",
+        "return token if token and token == _token(aside_of(folder) / _ASIDE) else None",
+        "return token",
+        f"{KEPT}::test_a_run_that_its_owner",
+    ),
+    "force that begins a killed run anew": (
+        "workplaces.py",
+        "return read_plan(self.folder / PLAN) == plan and not lost",
+        "return False",
+        KEPT,
     ),
     "a lock that nobody holds": (
         "files.py",

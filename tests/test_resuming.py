@@ -9,7 +9,7 @@ from gapless.cli.resuming import launched_by, resuming
 from gapless.errors import Interrupted
 
 WORDS = ["train", "my rows.npy", "-o", "run", "--fresh", "--force"]
-KEPT = ["train", "my rows.npy", "-o", "run"]
+KEPT = ["train", "my rows.npy", "-o", "run", "--force"]
 LAUNCHERS = {
     "torchrun": (["python3", "/venv/bin/torchrun", "--nproc-per-node", "2", "-m", "gapless"], 1, "torchrun"),
     "its module": (["python3", "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "gapless"], 0, "python3"),
@@ -18,7 +18,7 @@ LAUNCHERS = {
 
 
 @pytest.mark.parametrize("name", LAUNCHERS)
-def test_the_command_is_the_launchers_without_the_words_that_begin_anew(monkeypatch, name):
+def test_the_command_is_the_launchers_without_the_word_that_would_refuse(monkeypatch, name):
     launcher, skipped, first = LAUNCHERS[name]
     monkeypatch.setenv("WORLD_SIZE", "2")
     said = shlex.split(resuming(WORDS, [*launcher, *WORDS]))
@@ -31,7 +31,7 @@ def test_without_its_words_a_sentence_says_what_to_do(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     for launcher in ([], ["slurmstepd: [1.0]"]):
         assert resuming(WORDS, launcher) == (
-            "launch the same 2 processes again, each with: gapless train 'my rows.npy' -o run"
+            "launch the same 2 processes again, each with: gapless train 'my rows.npy' -o run --force"
         )
 
 
@@ -47,5 +47,5 @@ def test_one_process_of_a_job_says_it(monkeypatch, capsys, rank, said):
     with pytest.raises(SystemExit) as ended:
         front.main(WORDS)
     assert ended.value.code == 130
-    expected = "stopped at step 3\nresume: gapless train 'my rows.npy' -o run\n"
+    expected = "stopped at step 3\nresume: gapless train 'my rows.npy' -o run --force\n"
     assert capsys.readouterr().err == (expected if said else "")

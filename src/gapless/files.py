@@ -7,16 +7,16 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from gapless.errors import DataError, StorageError, UsageError
 
 __all__ = [
-    "MANIFEST", "damages", "locked", "manifest_of", "publish", "read_bounded", "sync_folder", "write_atomic",
-    "write_json", "write_manifest", "writing",
+    "LOCK", "MANIFEST", "damages", "discard", "json_of", "locked", "make_folder", "manifest_of", "publish",
+    "read_bounded", "sync_folder", "write_atomic", "write_json", "write_manifest", "writing",
 ]  # fmt: skip
 
 MANIFEST = "manifest.json"
@@ -24,6 +24,7 @@ LOCK = ".lock"
 SCHEMA = 1
 _CHUNK = 1 << 20
 _MANIFEST_LIMIT = 16 * 2**20
+_DEEPEST = 100  # containers inside of each other; what we write has a dozen
 
 
 @contextmanager
@@ -45,6 +46,10 @@ def _fix(error: OSError) -> str:
 
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "make room there and run the same command again: what was saved before is whole"
+    if error.errno == errno.ENAMETOOLONG:
+        return "choose a shorter -o"
+    if error.errno in (errno.ENOLCK, errno.EOPNOTSUPP):
+        return "choose an -o on a disk of this machine: this file system cannot lock, and one run has one writer"
     return "make the folder writable, or choose another -o, and run the same command again"
 
 
@@ -79,13 +84,39 @@ def json_bytes(values: dict[str, Any]) -> bytes:
 
 def sync_folder(folder: Path) -> None:
     """Make what happened to a folder's names durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    with suppress(OSError):  # some systems cannot sync a folder; the files themselves are synced
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def make_folder(folder: Path) -> bool:
+    """Make a folder and those above it, durably; False where it is there already."""
+    if folder.is_dir():
+        return False
+    if not folder.parent.is_dir():
+        make_folder(folder.parent)
     try:
-        os.fsync(descriptor)
-    except OSError:  # some file systems cannot sync a folder; the files themselves are synced
-        pass
-    finally:
-        os.close(descriptor)
+        folder.mkdir()
+    except FileExistsError:
+        if not folder.is_dir():
+            raise
+        return False  # another process was faster
+    sync_folder(folder.parent)
+    return True
+
+
+def discard(path: Path) -> None:
+    """Remove a file, a link or a folder; a kill meanwhile leaves no half folder under its name."""
+    if path.is_symlink() or not path.is_dir():
+        path.unlink(missing_ok=True)
+        return
+    trash = path.with_name(f".{path.name.removeprefix('.')}.old.partial")
+    shutil.rmtree(trash, ignore_errors=True)  # of a removal that was killed
+    path.rename(trash)
+    shutil.rmtree(trash, ignore_errors=True)
 
 
 def publish(folder: Path, contents: Mapping[str, bytes], *, kind: str) -> None:
@@ -105,8 +136,8 @@ def publish(folder: Path, contents: Mapping[str, bytes], *, kind: str) -> None:
         sums = {name: _entry(hashlib.sha256(content).hexdigest(), len(content)) for name, content in contents.items()}
         _write_durably(partial / MANIFEST, json_bytes(_manifest(kind, sums, {})))
         sync_folder(partial)
-        if folder.exists():  # a leftover that nothing points to
-            shutil.rmtree(folder)
+        if folder.is_symlink() or folder.exists():  # damaged, or a leftover that nothing points to
+            discard(folder)
         partial.rename(folder)
     except OSError:
         shutil.rmtree(partial, ignore_errors=True)
@@ -152,8 +183,9 @@ def manifest_of(folder: Path) -> dict[str, Any] | None:
     path = folder / MANIFEST
     if not path.is_file():
         return None
+    content = read_bounded(path, _MANIFEST_LIMIT)
     try:
-        found = json.loads(read_bounded(path, _MANIFEST_LIMIT))
+        found = json_of(content)
     except ValueError as error:
         raise DataError(f"the manifest is not JSON: {error}", where=str(path)) from error
     if not _well_formed(found):
@@ -188,25 +220,56 @@ def damages(folder: Path) -> list[str]:
 def _damage(path: Path, entry: dict[str, Any]) -> str | None:
     if path.is_symlink() or not path.is_file():
         return f"{path.name}: {'a link' if path.is_symlink() else 'missing'}"
-    if path.stat().st_size != entry["bytes"]:
-        return f"{path.name}: {path.stat().st_size} bytes, {entry['bytes']} were written"
-    if sha256(path) != entry["sha256"]:
-        return f"{path.name}: its content changed (SHA-256 differs)"
+    try:
+        if path.stat().st_size != entry["bytes"]:
+            return f"{path.name}: {path.stat().st_size} bytes, {entry['bytes']} were written"
+        if sha256(path) != entry["sha256"]:
+            return f"{path.name}: its content changed (SHA-256 differs)"
+    except OSError as error:
+        return f"{path.name}: cannot be read: {error.strerror or error}"
     return None
+
+
+def json_of(content: str | bytes) -> Any:
+    """Plain data from JSON.
+
+    Raises:
+        ValueError: it is no JSON, or containers lie too deep inside of each other to be worked on.
+    """
+    try:
+        found = json.loads(content)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    level = _containers([found])
+    for _ in range(_DEEPEST):
+        if not level:
+            return found
+        level = [
+            inner for outer in level for inner in _containers(outer.values() if isinstance(outer, dict) else outer)
+        ]
+    raise ValueError("it is nested too deeply")
+
+
+def _containers(values: Iterable[Any]) -> list[Any]:
+    return [value for value in values if isinstance(value, dict | list)]
 
 
 def read_bounded(path: Path, limit: int) -> bytes:
     """A small file's content.
 
     Raises:
-        DataError: it is a link, no regular file, or larger than `limit` bytes.
+        DataError: it is a link, no regular file, larger than `limit` bytes, or may not be read.
     """
-    if path.is_symlink() or not path.is_file():
-        raise DataError("this is no regular file", where=str(path), fix="copy the file itself there")
-    size = path.stat().st_size
-    if size > limit:
-        raise DataError(f"{size} bytes are too many for such a file; the limit is {limit}", where=str(path))
-    return path.read_bytes()
+    try:
+        if path.is_symlink() or not path.is_file():
+            raise DataError("this is no regular file", where=str(path), fix="copy the file itself there")
+        size = path.stat().st_size
+        if size > limit:
+            raise DataError(f"{size} bytes are too many for such a file; the limit is {limit}", where=str(path))
+        return path.read_bytes()
+    except OSError as error:
+        cause = error.strerror or str(error)
+        raise DataError(f"this cannot be read: {cause}", where=str(path), fix="make it readable") from error
 
 
 @contextmanager
@@ -215,6 +278,7 @@ def locked(folder: Path) -> Iterator[None]:
 
     Raises:
         UsageError: another process holds it; the message says which.
+        StorageError: it cannot be written, or its file system has no locks.
     """
     try:
         import fcntl
@@ -224,11 +288,11 @@ def locked(folder: Path) -> Iterator[None]:
     with writing(folder):
         descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise _held(folder, os.pread(descriptor, 4096, 0)) from None
         with writing(folder):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise _held(folder, os.pread(descriptor, 4096, 0)) from None
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, _holder(), 0)
         yield
@@ -245,7 +309,7 @@ def _holder() -> bytes:
 
 def _held(folder: Path, content: bytes) -> UsageError:
     try:
-        holder = json.loads(content)
+        holder = json_of(content)
         who = f"process {holder['process']} on {holder['host']} since {holder['since']} ({holder['command']})"
     except (ValueError, KeyError, TypeError):
         who = "another process"

@@ -9,11 +9,20 @@ from typing import Any
 import torch
 
 import gapless
-from gapless import networks, objectives, regularizers
+from gapless import aside, networks, objectives, regularizers
 from gapless.data import Scaling
 from gapless.data_card import DataCard
 from gapless.errors import DataError, UsageError
-from gapless.files import MANIFEST, damages, read_bounded, write_atomic, write_json, write_manifest, writing
+from gapless.files import (
+    MANIFEST,
+    damages,
+    json_of,
+    read_bounded,
+    write_atomic,
+    write_json,
+    write_manifest,
+    writing,
+)  # fmt: skip
 from gapless.model import Model
 from gapless.objectives import Objective
 from gapless.parts import build, describe
@@ -186,6 +195,8 @@ def _no_run(folder: Path) -> DataError:
         what, fix = f"no run here: there is no {CONFIG}", f"give one of its runs: {folder / 'vae'}"
     elif (folder / PLAN).is_file():
         what, fix = "this run did not finish", UNFINISHED
+    elif aside.stands_aside(folder) and not folder.exists():
+        what, fix = f"this run was being replaced and stands in {aside.aside_of(folder)}", UNFINISHED
     else:
         what, fix = f"no run here: there is no {CONFIG}", "give a folder written by `gapless train -o`"
     return DataError(what, where=str(folder), fix=fix)
@@ -195,8 +206,9 @@ def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     if not path.is_file():
         raise _no_run(folder)
+    content = read_bounded(path, CONFIG_LIMIT)
     try:
-        config = json.loads(read_bounded(path, CONFIG_LIMIT))
+        config = json_of(content)
     except ValueError as error:
         raise DataError(f"the configuration is not JSON: {error}", where=str(path)) from error
     if not isinstance(config, dict) or config.get("schema") != SCHEMA:
@@ -210,7 +222,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 
 def _read_metrics(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.is_file() else []
+    return [json_of(line) for line in path.read_text("utf-8").splitlines()] if path.is_file() else []
 
 
 def _load_weights(run: Run, path: Path) -> None:

@@ -27,12 +27,12 @@ def verify(folder: str | Path) -> dict[str, list[str]]:
     folder = Path(folder)
     if not is_ours(folder):
         raise DataError("no run and no study is here", where=str(folder), fix="give what `gapless train -o` wrote")
-    found = {}
-    if (folder / MANIFEST).exists() or not (folder / PLAN).is_file():
+    found, checkpoints = {}, Checkpoints(folder / CHECKPOINTS).verify()
+    begun = (folder / PLAN).is_file() and (checkpoints or not (folder / CONFIG).exists())
+    if (folder / MANIFEST).exists() or not begun:
         found[folder.name] = damages(folder) or _unloadable(folder)
-    checkpoints = Checkpoints(folder / CHECKPOINTS).verify()
     found |= {f"{folder.name}/{name}": damaged for name, damaged in checkpoints.items()}
-    for inner in sorted(path for path in folder.iterdir() if path.is_dir() and is_ours(path)):
+    for inner in sorted(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink() and is_ours(path)):
         found |= {f"{folder.name}/{name}": damaged for name, damaged in verify(inner).items()}
     return found or {folder.name: ["nothing was saved yet"]}
 

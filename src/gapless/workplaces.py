@@ -1,36 +1,41 @@
 """Where a run is made: one folder, one writer, a plan that says what is made, checkpoints until it is complete."""
 
-import hashlib
 import json
+import os
 import platform
 import shutil
+import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from gapless import processes
-from gapless.errors import DataError, UsageError
+from gapless import aside, processes
+from gapless.errors import DataError, GaplessError, UsageError
 from gapless.files import (
     LOCK,
     MANIFEST,
     damages,
     locked,
+    make_folder,
     manifest_of,
-    read_bounded,
     sync_folder,
     write_json,
     write_manifest,
     writing,
 )  # fmt: skip
-from gapless.training.checkpoints import EVERY_SECONDS, Checkpoints
+from gapless.plans import differences, identity_of, read_plan
+from gapless.training.checkpoints import EVERY_SECONDS, START_AGAIN, Checkpoints
 
 __all__ = ["Workplace", "claimed", "environment", "is_finished", "is_ours", "is_unfinished", "replacing"]
 
 CONFIG, WEIGHTS, METRICS, ENVIRONMENT = "config.json", "model.safetensors", "metrics.jsonl", "environment.json"
 PLAN, STUDY, CHECKPOINTS = "plan.json", "study.json", "checkpoints"
+REPORT, WATCH = "report.html", "watch.jsonl"
 SCHEMA = 1
-_PLAN_LIMIT = 64 * 2**20
+_WRITTEN = (CONFIG, WEIGHTS, METRICS, ENVIRONMENT, PLAN, STUDY, REPORT, WATCH, MANIFEST, *aside.MARKS)
+_OWN = (LOCK, *aside.MARKS, *(f".{name}.partial" for name in _WRITTEN))
+"""Files that are no content: the lock, the marks, and what a kill leaves of a file that was being written."""
 
 
 class Workplace:
@@ -41,9 +46,21 @@ class Workplace:
         checkpoints: those of the run that is made here.
     """
 
-    def __init__(self, folder: Path, *, every: float = EVERY_SECONDS):
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        every: float = EVERY_SECONDS,
+        fresh: bool = False,
+        force: bool = False,
+        new: bool = False,
+        made: bool = False,
+        locks: ExitStack | None = None,
+    ):
         self.folder = folder
         self.checkpoints = Checkpoints(folder / CHECKPOINTS, every=every)
+        self._fresh, self._force, self._new, self._made = fresh, force, new, made
+        self._locks = locks or ExitStack()
 
     @property
     def finished(self) -> bool:
@@ -55,7 +72,7 @@ class Workplace:
         return processes.told(processes.is_first() and self._finished())
 
     def _finished(self) -> bool:
-        manifest = manifest_of(self.folder)
+        manifest = None if self._force else manifest_of(self.folder)  # with `force`, `begin` decides
         if manifest is None or not manifest.get("complete"):
             return False
         found = damages(self.folder)
@@ -70,6 +87,8 @@ class Workplace:
     def begin(self, plan: dict[str, Any]) -> str:
         """Say what is made here, or make sure that it is what was begun here.
 
+        With `force`, what was begun here is replaced; but an unfinished run of the same plan goes on, unless `fresh`.
+
         Args:
             plan: plain data; everything the result depends on but the machine.
 
@@ -78,30 +97,82 @@ class Workplace:
 
         Raises:
             UsageError: something else was begun here; the message says what differs.
+            DataError: what was begun here cannot be read.
         """
         plan = json.loads(json.dumps({"schema": SCHEMA, **plan}))
         if processes.is_first():
             self._begin(plan)
         processes.barrier()
-        return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
+        return identity_of(plan)
 
     def _begin(self, plan: dict[str, Any]) -> None:
-        known = self._plan()
+        if self._force:
+            self._make_room(plan)
+        known = read_plan(self.folder / PLAN)
+        if known is None and is_ours(self.folder):
+            raise UsageError(
+                f"there is a run here and no word of what was to be made: {PLAN} is missing",
+                where=str(self.folder),
+                fix="choose another -o, or replace it with --force",
+            )
         if known is None:
             with writing(self.folder):
                 write_json(self.folder / PLAN, plan)
         elif known != plan:
             raise UsageError(
-                f"another run was begun here: {'; '.join(_differences(known, plan)[:6])}",
+                f"another run was begun here: {'; '.join(differences(known, plan)[:6])}",
                 where=str(self.folder),
                 fix="repeat the command that began it, choose another -o, or replace it with --force",
             )
 
+    def _make_room(self, plan: dict[str, Any]) -> None:
+        """Replace what is here, or go on with it: a command that was killed and is repeated has the same plan."""
+        self._force = False
+        finished = is_finished(self.folder)
+        if not (self._fresh or finished) and self._goes_on(plan):
+            _note("this run was begun here and goes on; --fresh --force begins it anew")
+            return
+        old, progress = aside.aside_of(self.folder), _progress(self.folder)
+        thrown = not finished and aside.has_predecessor(self.folder)
+        with writing(self.folder):
+            token = aside.set_aside(self.folder, finished=finished)
+            make_folder(self.folder)
+        self._locks.enter_context(locked(self.folder))
+        self._new = self._made = True
+        with writing(self.folder):
+            aside.mark(self.folder, token)
+        if thrown:
+            _note(f"the unfinished run here ({progress}) is thrown away; {old} stays until the new run is complete")
+        elif not finished:
+            _note(f"the unfinished run here ({progress}) stays in {old} until the new run is complete")
+
+    def _goes_on(self, plan: dict[str, Any]) -> bool:
+        lost = os.path.lexists(self.folder / CONFIG) and not self.checkpoints.any
+        try:
+            return read_plan(self.folder / PLAN) == plan and not lost
+        except DataError:
+            return False
+
     def reopen(self) -> None:
-        """Break the seal of what ran out of time, before it is taken up again."""
+        """Before it is taken up: break the seal of what ran out of time.
+
+        Raises:
+            DataError: all of it was written once, and neither its manifest nor a checkpoint is left.
+        """
+        if not self.checkpoints.any:
+            self._refuse_lost()
         with writing(self.folder):
             (self.folder / MANIFEST).unlink(missing_ok=True)
             sync_folder(self.folder)
+
+    def _refuse_lost(self) -> None:
+        if os.path.lexists(self.folder / CONFIG):  # it is written after the last checkpoint
+            gone = "its checkpoints are" if os.path.lexists(self.folder / MANIFEST) else f"{MANIFEST} is"
+            what = f"this run was trained before, and {gone} gone: it is neither whole nor can it go on"
+            raise DataError(what, where=str(self.folder), fix=START_AGAIN)
+        metrics = self.folder / METRICS
+        if metrics.is_file() and metrics.stat().st_size and not self.checkpoints.witness.exists():
+            _note("epochs were trained here and there is no checkpoint of them yet: it begins at step 1")
 
     def seal(self, names: list[str], *, kind: str) -> None:
         """All of it is written: list it with its checksums."""
@@ -109,21 +180,23 @@ class Workplace:
             write_manifest(self.folder, names, kind=kind, facts={"complete": True})
 
     def tidy(self) -> None:
-        """Remove what only an unfinished run needs, and what this one replaced."""
+        """Remove what only an unfinished run needs, and what this one replaced; also what a kill left of that."""
         with writing(self.folder):
             self.checkpoints.clear()
-            shutil.rmtree(_old(self.folder), ignore_errors=True)
+            aside.forget(self.folder)
 
-    def _plan(self) -> dict[str, Any] | None:
-        path = self.folder / PLAN
-        if not path.exists():
-            return None
-        try:
-            return json.loads(read_bounded(path, _PLAN_LIMIT))
-        except ValueError as error:
-            raise DataError(
-                f"the plan of this run is not JSON: {error}", where=str(path), fix="make it again with --force"
-            ) from error
+    def leave(self) -> None:
+        """Remove what this call has made, if nothing was saved in it; what it has replaced comes back."""
+        with suppress(OSError, GaplessError):  # what stopped this call is what is told
+            if not self._new or not _nothing_saved(self.folder):
+                return
+            for name in (PLAN, METRICS):
+                (self.folder / name).unlink(missing_ok=True)
+            _strip(self.folder)
+            self._locks.close()
+            if self._made:
+                self.folder.rmdir()
+                aside.put_back(self.folder, leftovers=_OWN)
 
 
 @contextmanager
@@ -136,6 +209,7 @@ def claimed(
         folder: where; made if it is not there.
         fresh: refuse if anything was begun there.
         force: replace what was begun there; it stays beside, with `.old` behind its name, until the new is complete.
+            An unfinished run of the same plan goes on instead, unless `fresh`.
         every: seconds between checkpoints.
 
     Raises:
@@ -147,28 +221,29 @@ def claimed(
         processes.barrier()
         yield Workplace(folder, every=every)
         return
-    _refuse_foreign(folder)
-    with ExitStack() as stack:
-        if _begun(folder):
-            if fresh and not force:
-                raise UsageError(
-                    "there is a run here, and --fresh replaces nothing",
-                    where=str(folder),
-                    fix="choose another -o, leave --fresh out to go on with it, or replace it with --force",
-                )
-            if force:
-                with locked(folder):
-                    _set_aside(folder)
+    with writing(folder):
+        _look(folder)
+        begun = _begun(folder)
+        if begun and fresh and not force:
+            raise UsageError(
+                "there is a run here, and --fresh replaces nothing",
+                where=str(folder),
+                fix="choose another -o, leave --fresh out to go on with it, or replace it with --force",
+            )
+        if begun and force and is_finished(folder):  # said before the data is read
+            aside.refuse_in_the_way(folder)
+        made = make_folder(folder)
+    with ExitStack() as locks:
+        locks.enter_context(locked(folder))
         with writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        stack.enter_context(locked(folder))
-        new = not _begun(folder)
+            aside.in_place(folder)
+            new = not _begun(folder)
+        place = Workplace(folder, every=every, fresh=fresh, force=force and not new, new=new, made=made, locks=locks)
         processes.barrier()
         try:
-            yield Workplace(folder, every=every)
+            yield place
         except BaseException:
-            if new and _nothing_saved(folder):
-                shutil.rmtree(folder, ignore_errors=True)
+            place.leave()
             raise
 
 
@@ -185,31 +260,45 @@ def replacing(folder: Path, *, force: bool = False) -> Iterator[Path]:
         StorageError: it cannot be written.
     """
     folder = Path(folder)
-    _refuse_foreign(folder)
-    if _begun(folder) and not force:
-        raise UsageError(
-            "there is a run here", where=str(folder), fix="choose another folder, or replace it with force=True"
-        )
     partial = folder.with_name(f".{folder.name}.partial")
     with writing(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        _look(folder)
+        begun = _begun(folder)
+        if begun and not force:
+            raise UsageError(
+                "there is a run here", where=str(folder), fix="choose another folder, or replace it with force=True"
+            )
+        if begun:
+            aside.refuse_in_the_way(folder)
+        make_folder(folder.parent)
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
     try:
         yield partial
-        with writing(folder):
-            if folder.exists():
-                _set_aside(folder)
-            partial.rename(folder)
-            sync_folder(folder.parent)
+        with ExitStack() as locks:
+            if folder.is_dir():
+                locks.enter_context(locked(folder))
+            with writing(folder):
+                _swap(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    shutil.rmtree(_old(folder), ignore_errors=True)
+
+
+def _swap(partial: Path, folder: Path) -> None:
+    """A new folder takes its place; a kill meanwhile leaves the old one, there or aside."""
+    if _begun(folder):
+        aside.mark(partial, aside.set_aside(folder, finished=is_finished(folder)))
+    elif folder.is_dir():
+        _strip(folder)
+        folder.rmdir()
+    partial.rename(folder)
+    sync_folder(folder.parent)
+    aside.forget(folder)
 
 
 def is_ours(folder: Path) -> bool:
     """Whether a folder is a run or a study of gapless, finished or not."""
-    return any((folder / name).is_file() for name in (PLAN, CONFIG, STUDY))
+    return any(os.path.isfile(folder / name) for name in (PLAN, CONFIG, STUDY))
 
 
 def is_finished(folder: Path) -> bool:
@@ -222,7 +311,14 @@ def is_finished(folder: Path) -> bool:
 
 def is_unfinished(folder: Path) -> bool:
     """Whether a run or study was begun in a folder and is not complete."""
-    return (folder / PLAN).is_file() and not is_finished(folder)
+    return os.path.isfile(folder / PLAN) and not is_finished(folder)
+
+
+def _look(folder: Path) -> None:
+    """Refuse a folder that is not ours; put back what a killed call has set aside before it wrote anything."""
+    _refuse_foreign(folder)
+    if not _begun(folder):
+        aside.put_back(folder, leftovers=_OWN)
 
 
 def _refuse_foreign(folder: Path) -> None:
@@ -238,7 +334,12 @@ def _begun(folder: Path) -> bool:
 
 
 def _content(folder: Path) -> list[str]:
-    return [path.name for path in folder.iterdir() if path.name != LOCK and not path.name.endswith(".partial")]
+    return [path.name for path in folder.iterdir() if path.name not in _OWN]
+
+
+def _strip(folder: Path) -> None:
+    for name in _OWN:
+        (folder / name).unlink(missing_ok=True)
 
 
 def _nothing_saved(folder: Path) -> bool:
@@ -246,34 +347,15 @@ def _nothing_saved(folder: Path) -> bool:
     return set(_content(folder)) <= {PLAN, METRICS} and not (metrics.exists() and metrics.stat().st_size)
 
 
-def _old(folder: Path) -> Path:
-    return folder.with_name(folder.name + ".old")
+def _progress(folder: Path) -> str:
+    """How far an unfinished run or study has come."""
+    names = [path.name for below in ("", "*/") for path in folder.glob(f"{below}{CHECKPOINTS}/step-*")]
+    steps = [int(name[5:]) for name in names if name[5:].isdecimal()]
+    return f"its newest checkpoint is of step {max(steps)}" if steps else "it has no checkpoint"
 
 
-def _set_aside(folder: Path) -> None:
-    """What is finished stays beside until the new is complete; what is not finished goes."""
-    old = _old(folder)
-    with writing(folder):
-        if old.exists() and not is_finished(folder):
-            shutil.rmtree(folder)
-        else:
-            shutil.rmtree(old, ignore_errors=True)
-            folder.rename(old)
-
-
-def _differences(known: Any, asked: Any, name: str = "") -> list[str]:
-    if isinstance(known, dict) and isinstance(asked, dict):
-        keys = [*known, *(key for key in asked if key not in known)]
-        parts = (_differences(known.get(k), asked.get(k), f"{name}.{k}" if name else k) for k in keys)
-        return [line for part in parts for line in part]
-    if known == asked:
-        return []
-    return [f"{name} was {_short(known)}, is now {_short(asked)}"]
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 40 else text[:37] + "..."
+def _note(text: str) -> None:
+    print(f"note: {text}", file=sys.stderr)
 
 
 def environment() -> dict[str, Any]:

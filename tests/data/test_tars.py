@@ -139,3 +139,11 @@ def test_members_that_announce_too_much(tmp_path, monkeypatch):
     monkeypatch.setattr(records, "MAX_FILE", 10)
     with pytest.raises(DataError, match="larger than"):
         read(tar(tmp_path / "a.tar", members()))
+
+
+def test_every_image_that_was_skipped_is_recorded(tmp_path):
+    broken = [(f"set/broken-{i:02d}.png", b"no image") for i in range(25)]
+    data = read(tar(tmp_path / "a.tar", [*members(labels=False), *broken]), on_error="skip")
+    (note,) = (note for note in data.inspection.notes if note.startswith("skipped"))
+    assert note.startswith("skipped 25 unreadable files: ")
+    assert all(name in note for name, _ in broken)

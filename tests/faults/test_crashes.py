@@ -1,5 +1,6 @@
 """What must be survived while training: kills, full disks, damage, two writers; each row of the fault matrix."""
 
+import ctypes
 import hashlib
 import json
 import os
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 
 from gapless.training.checkpoints import Checkpoints
+from gapless.verification import verify
 
 PYTHON = sys.executable
 GAPLESS = Path(sys.executable).with_name("gapless")
@@ -132,20 +134,36 @@ def test_row_sigkill_at_a_system_call_loses_nothing_many_times(place, data, wind
     ends_in_the_same_bits(place, data)
 
 
-FAILURES = {"disk full": ("write", "ENOSPC"), "quota": ("write", "EDQUOT"), "I/O error": ("fsync", "EIO")}
+@needs_strace
+@pytest.mark.parametrize("call", CALLS)
+def test_row_sigkill_at_the_end_of_a_run_loses_nothing(place, data, windows, call):
+    """While it is written, sealed and tidied."""
+    assert survives_kills(data, windows, [(call, 0.97)]) == 1
+    assert not any(verify(data / "run").values())
+    ends_in_the_same_bits(place, data)
+    assert [name for name in os.listdir(data / "run") if "checkpoint" in name] == []
+
+
+FAILURES = {
+    "disk full": ("write", "ENOSPC", None),  # with every write refused, no message can be printed either
+    "quota": ("write", "EDQUOT", None),
+    "disk full, seen late": ("fsync", "ENOSPC", "No space left on device"),
+    "quota, seen late": ("fsync", "EDQUOT", "Disk quota exceeded"),
+    "I/O error": ("fsync", "EIO", "Input/output error"),
+}
 
 
 @needs_strace
 @pytest.mark.parametrize("failure", FAILURES)
 def test_row_disk_full_quota_io_error_is_one_sentence_and_the_rerun_finishes(place, data, windows, failure):
-    call, error = FAILURES[failure]
+    call, error, sentence = FAILURES[failure]
     first, last = windows[call]
     inject = f"inject={CALLS[call]}:error={error}:when={first + (last - first) // 2}+"
     done = command(*OFTEN, wrapper=["strace", "-f", "-qq", "-o", os.devnull, "-e", inject], cwd=data)
     assert done.returncode != 0
-    if failure == "I/O error":  # with every write refused, no message can be printed either
+    if sentence:
         assert done.returncode == 7
-        assert re.search(r"error: cannot write: Input/output error\n  where: .*run", done.stderr)
+        assert re.search(rf"error: cannot write: {sentence}\n  where: .*run.*\n  fix: ", done.stderr)
         assert "Traceback" not in done.stderr
     whole = Checkpoints(data / "run" / "checkpoints").verify()
     assert whole
@@ -165,10 +183,19 @@ def test_row_quota_by_the_largest_size_of_a_file(place, data):
     assert digest(data / "run") == place[1]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write everywhere")
-def test_row_target_not_writable_is_said_before_training(data):
-    (data / "run").mkdir(mode=0o555)
-    done = command(cwd=data)
+def without_privileges():
+    """In a child: a superuser may then write and read no more than anybody, and still starts the same Python."""
+    if os.geteuid() == 0:
+        for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+            ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="privileges are dropped as Linux does it")
+@pytest.mark.parametrize("mode", [0o555, 0o000])
+@pytest.mark.parametrize("output", ["place", "place/run"])
+def test_row_target_not_writable_is_said_before_training(data, mode, output):
+    (data / "place").mkdir(mode=mode)
+    done = command(cwd=data, output=output, preexec_fn=without_privileges)
     assert done.returncode == 7
     assert "cannot write: Permission denied" in done.stderr
     assert "items of shape" not in done.stderr
@@ -219,6 +246,12 @@ def test_a_signal_ends_with_a_checkpoint_and_the_exact_command_to_go_on(data):
     assert (data / place[2] / "manifest.json").is_file()
     assert said.rstrip().endswith(f"resume: gapless {' '.join(words(*OFTEN, epochs=400))}")
     assert Checkpoints(data / "run" / "checkpoints").newest().step == int(place[1])
+
+
+def test_the_command_to_go_on_keeps_force_which_goes_on():
+    from gapless.cli.resuming import resuming
+
+    assert resuming(["train", "a", "--fresh", "--force"]) == "gapless train a --force"
 
 
 def test_a_second_signal_ends_at_once_and_loses_nothing(data):
@@ -347,8 +380,14 @@ def test_fresh_refuses_and_force_replaces_only_when_the_new_one_is_whole(place, 
     assert done.returncode == 2
     assert "--fresh replaces nothing" in done.stderr
     assert command("--force", "--learning-rate", "1e30", cwd=data).returncode == 5
+    assert digest(data / "run") == before  # nothing was saved of the new one: the old one is back
+    assert command("--force", "--seed", "1", "--max-time", "0.000001", *OFTEN, cwd=data).returncode == 0
     assert digest(data / "run.old") == before
-    assert command("--force", cwd=data).returncode == 0
+    done = command("--force", cwd=data)
+    assert done.returncode == 0
+    assert re.search(
+        r"unfinished run here \(its newest checkpoint is of step \d+\) is thrown away; run.old", done.stderr
+    )
     assert digest(data / "run") == before
     assert sorted(os.listdir(data)) == ["rows.npy", "run"]
 

@@ -16,7 +16,7 @@ class Keeping:
 
     Args:
         fresh: refuse a folder in which a run was begun, instead of going on with it.
-        force: replace what was begun in the folder.
+        force: replace what was begun in the folder; an unfinished run of the same command goes on, unless --fresh.
         checkpoint_every: seconds between checkpoints.
         max_time: seconds of training after which the run ends as it is; the same command goes on with it.
         log_with: tensorboard, wandb, mlflow or another tracker that accelerate knows, or all that are installed.

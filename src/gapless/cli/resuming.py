@@ -25,14 +25,14 @@ def launched_by() -> list[str]:
 
 
 def resuming(arguments: Sequence[str], launcher: Sequence[str] = ()) -> str:
-    """What to type: the arguments without the words that would begin anew, behind the launcher's own words.
+    """What to type: the arguments without the word that would refuse to go on, behind the launcher's own words.
 
     Args:
         arguments: those of `gapless`.
         launcher: what `launched_by` gave.
 
-    >>> resuming(["train", "rows.npy", "--force"])
-    'gapless train rows.npy'
+    >>> resuming(["train", "rows.npy", "--fresh", "--force"])
+    'gapless train rows.npy --force'
     >>> resuming(["train", "d"], ["python3", "/bin/torchrun", "--nproc-per-node", "2", "-m", "gapless", "train", "d"])
     'torchrun --nproc-per-node 2 -m gapless train d'
     """
@@ -46,7 +46,7 @@ def resuming(arguments: Sequence[str], launcher: Sequence[str] = ()) -> str:
 
 def _kept(arguments: Sequence[str]) -> list[str]:
     end = list(arguments).index("--") if "--" in arguments else len(arguments)
-    return [word for word in arguments[:end] if word not in ("--fresh", "--force")] + list(arguments[end:])
+    return [word for word in arguments[:end] if word != "--fresh"] + list(arguments[end:])
 
 
 def _typed(words: Sequence[str]) -> list[str]:

@@ -14,8 +14,6 @@ from gapless.settings import KL_OPTIONS, Settings
 
 __all__ = ["compare", "inspect", "recipes", "train", "verify"]
 
-REPORT = "report.html"
-
 
 def compare(
     source: str,
@@ -48,6 +46,7 @@ def compare(
             check_auditable(data, condition=settings.condition)
         place.begin(study.plan_of(data, settings, recipes=list(study.COMPARED), audit=budget, reference=reference))
         if place.finished:
+            place.tidy()  # a kill may have interrupted it
             return _show_finished(folder, json=json)
         comparison = study.compare(
             data,
@@ -70,7 +69,7 @@ def _write_study(comparison: Any, place: Any) -> dict[str, Any]:
     """The report and the study's numbers, sealed last."""
     from gapless.files import write_json, writing
     from gapless.report import write_report
-    from gapless.workplaces import PLAN, STUDY
+    from gapless.workplaces import PLAN, REPORT, STUDY
 
     say("writing the report")
     report = place.folder / REPORT
@@ -84,18 +83,19 @@ def _write_study(comparison: Any, place: Any) -> dict[str, Any]:
 
 
 def _show_finished(folder: Path, *, json: bool) -> None:
-    from json import loads
-
-    from gapless.workplaces import STUDY
+    from gapless.files import json_of
+    from gapless.workplaces import REPORT, STUDY
 
     say(f"a finished study is here: nothing is done again without --force: {folder}")
-    result = {**loads((folder / STUDY).read_text("utf-8")), "report": str(folder / REPORT), "folder": str(folder)}
+    result = {**json_of((folder / STUDY).read_text("utf-8")), "report": str(folder / REPORT), "folder": str(folder)}
     if json:
         return print_json(result)
     return _show_study(result, None)
 
 
 def _show_study(result: dict[str, Any], cards: dict[str, Any] | None) -> None:
+    from gapless.workplaces import REPORT
+
     held_out_table(result["models"])
     if cards:
         cards_table(cards)

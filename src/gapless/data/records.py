@@ -76,8 +76,7 @@ def image_pieces(
         skipped.clear()
         yield from _decoded(records(), request, where, event=event, dtype=dtype, kind=kind, skipped=skipped)
         if skipped:
-            some = ", ".join(skipped[:20]) + (" ..." if len(skipped) > 20 else "")
-            notes.append(f"skipped {len(skipped)} unreadable files: {some}")
+            notes.append(f"skipped {len(skipped)} unreadable files: {', '.join(skipped)}")
 
     return Pieces(heads.count, event, dtype, chunks, names, notes=notes)
 

@@ -35,11 +35,11 @@ from gapless.training import (
 )  # fmt: skip
 from gapless.training.checkpoints import EVERY_SECONDS
 from gapless.training.execution import in_parts
-from gapless.workplaces import METRICS, Workplace, claimed, environment
+from gapless.workplaces import METRICS, WATCH, Workplace, claimed, environment
 
 __all__ = ["Work", "plan_of", "some_of", "train", "train_in"]
 
-WATCH, TRACKING = "watch.jsonl", "tracking"
+TRACKING = "tracking"
 STARTING_ITEMS = 1_000
 """Training items that parts look at before training: pseudo-inputs and codebooks begin at them."""
 
@@ -74,7 +74,7 @@ def train(
         watch: track live features and data-like draws every epoch; a collapse is announced when it happens.
         folder: the run folder, new or begun before; None keeps the run in memory.
         fresh: refuse a folder in which a run was begun.
-        force: replace what was begun in the folder.
+        force: replace what was begun in the folder; an unfinished run of the same plan goes on, unless `fresh`.
         max_time: seconds of training after which the run ends as it is; the same call goes on with it.
         checkpoint_every: seconds between checkpoints.
         log_with: names of trackers that are told of every epoch as well, in the folder's `tracking`.
@@ -154,6 +154,8 @@ class Work:
             more["head"] = _digest_of(self.likelihood)
         identity = place.begin(plan_of(self.data, self.settings, recipe=self.recipe, **more))
         if place.finished:
+            if processes.is_first():
+                place.tidy()  # a kill may have interrupted it
             return load_run(place.folder)
         if processes.is_first():
             place.reopen()

@@ -2,7 +2,9 @@
 
 import json
 import time
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +12,28 @@ import torch
 from torch import Tensor
 
 from gapless.errors import DataError, Diverged
-from gapless.files import damages, publish, read_bounded, sync_folder, write_atomic, writing
+from gapless.files import (
+    damages,
+    discard,
+    json_of,
+    make_folder,
+    publish,
+    read_bounded,
+    sync_folder,
+    write_atomic,
+    writing,
+)  # fmt: skip
 
 __all__ = ["Checkpoints", "Snapshot"]
 
 TENSORS, RECORD, LATEST = "state.safetensors", "state.json", "latest"
+WITNESS = ".checkpointed"
+"""A file beside the checkpoints: there were some, so a run that finds none has lost them."""
 KEPT = 2
 EVERY_SECONDS = 30.0
 _RECORD_LIMIT = 1 << 30
+_POINTER_LIMIT = 1 << 12
+START_AGAIN = "restore the folder from a copy, or start again with --fresh --force"
 
 
 @dataclass(frozen=True)
@@ -54,6 +70,16 @@ class Checkpoints:
         self._last = time.monotonic()
 
     @property
+    def witness(self) -> Path:
+        """The file that says that there were checkpoints."""
+        return self.folder.with_name(WITNESS)
+
+    @property
+    def any(self) -> bool:
+        """Whether there is one, whole or not."""
+        return bool(self._found())
+
+    @property
     def due(self) -> bool:
         """Whether the time has come for another."""
         return time.monotonic() - self._last >= self.every
@@ -68,73 +94,86 @@ class Checkpoints:
         _refuse_infinite(snapshot)
         folder = self.folder / f"step-{snapshot.step:010d}"
         with writing(self.folder):
-            self.folder.mkdir(exist_ok=True)
-            if not (self._named() == folder and not damages(folder)):
+            make_folder(self.folder)
+            if not (self._named() == folder and not _damages(folder)):
                 publish(folder, _contents(snapshot), kind="checkpoint")
                 write_atomic(self.folder / LATEST, f"{folder.name}\n".encode())
+            if not self.witness.exists():
+                write_atomic(self.witness, b"")
             self._forget_old(folder)
         self._last = time.monotonic()
         return folder
 
     def newest(self) -> Snapshot | None:
-        """The newest whole checkpoint; None where there is none at all. What is damaged is named in `remarks`.
+        """The newest whole checkpoint; None where there never was one. What is damaged is named in `remarks`.
 
         Raises:
-            DataError: there are checkpoints and every one is damaged.
+            DataError: there were checkpoints, and every one is damaged or gone.
         """
-        found = self._found()
+        if self.folder.is_symlink():
+            raise DataError("the checkpoints are a link", where=str(self.folder), fix="copy the folder itself there")
+        found, named = self._found(), self._named()
+        if named is not None and named not in found:
+            self.remarks.append(f"the checkpoint {named.name}, the newest, is missing")
         for folder in found:
-            damaged = damages(folder)
+            damaged = _damages(folder)
             if not damaged:
                 return _read(folder)
             self.remarks.append(f"the checkpoint {folder.name} is damaged ({'; '.join(damaged)}) and is not used")
         if found:
-            raise DataError(
-                f"none of {len(found)} checkpoints is whole: {self.remarks[-1]}",
-                where=str(self.folder),
-                fix="restore the folder from a copy, or start again with --fresh --force",
-            )
+            what = f"none of {len(found)} checkpoints is whole: {self.remarks[-1]}"
+            raise DataError(what, where=str(self.folder), fix=START_AGAIN)
+        if named is not None or self.witness.exists():
+            what = "; ".join(["checkpoints were written here and none is left", *self.remarks])
+            raise DataError(what, where=str(self.folder), fix=START_AGAIN)
         return None
 
     def verify(self) -> dict[str, list[str]]:
         """What is wrong with each checkpoint, by name; an empty list for a whole one."""
-        return {folder.name: damages(folder) for folder in self._found()}
+        found, named = self._found(), self._named()
+        damaged = {folder.name: _damages(folder) for folder in found}
+        if named is not None and named not in found:
+            damaged[named.name] = ["missing"]
+        if not damaged and self.witness.exists():
+            damaged[self.folder.name] = ["every checkpoint is missing"]
+        return damaged
 
     def clear(self) -> None:
         """Remove all checkpoints: the run is complete without them."""
-        if self.folder.is_dir():
-            with writing(self.folder):
+        with writing(self.folder):
+            if self.folder.is_dir():
                 (self.folder / LATEST).unlink(missing_ok=True)
-                for folder in [*self._found(), *self.folder.glob(".*.partial")]:
-                    _remove(folder)
-                self.folder.rmdir()
+                for path in [*self._found(), *self.folder.glob(".*.partial")]:
+                    discard(path)
+                with suppress(OSError):  # somebody else's file is in it, and stays
+                    self.folder.rmdir()
                 sync_folder(self.folder.parent)
+            self.witness.unlink(missing_ok=True)
 
     def _found(self) -> list[Path]:
         """The one `latest` names, then the others, newest first."""
         named = self._named()
-        folders = sorted((p for p in self.folder.glob("step-*") if p.is_dir()), reverse=True)
+        folders = sorted((p for p in self.folder.glob("step-*") if p.is_symlink() or p.is_dir()), reverse=True)
         return sorted(folders, key=lambda folder: folder != named)
 
     def _named(self) -> Path | None:
         pointer = self.folder / LATEST
-        name = pointer.read_text("utf-8", errors="replace").strip() if pointer.is_file() else ""
+        if not (pointer.is_symlink() or pointer.exists()):
+            return None
+        name = read_bounded(pointer, _POINTER_LIMIT).decode("utf-8", "replace").strip()
         return self.folder / name if name == Path(name).name and name.startswith("step-") else None
 
     def _forget_old(self, current: Path) -> None:
+        """Keep the one just written and the newest whole one before it."""
         others = [folder for folder in self._found() if folder != current]
-        whole = [folder for folder in others if folder.name < current.name][: KEPT - 1]
-        for folder in {*others, *self.folder.glob(".*.partial")} - set(whole):
-            _remove(folder)
+        older = (folder for folder in others if folder.name < current.name and not _damages(folder))
+        kept = set(islice(older, KEPT - 1))
+        for path in {*others, *self.folder.glob(".*.partial")} - kept:
+            discard(path)
 
 
-def _remove(path: Path) -> None:
-    import shutil
-
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
+def _damages(folder: Path) -> list[str]:
+    return ["a link"] if folder.is_symlink() else damages(folder)
 
 
 def _refuse_infinite(snapshot: Snapshot) -> None:
@@ -168,7 +207,7 @@ def _read(folder: Path) -> Snapshot:
 
     try:
         tensors = load((folder / TENSORS).read_bytes())
-        snapshot = Snapshot(tensors, json.loads(read_bounded(folder / RECORD, _RECORD_LIMIT)))
+        snapshot = Snapshot(tensors, json_of(read_bounded(folder / RECORD, _RECORD_LIMIT)))
         whole = snapshot.step >= 0 and not _infinite(tensors)
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"this checkpoint cannot be read: {error}", where=str(folder)) from error

@@ -13,7 +13,7 @@ import torch
 
 from gapless.conditions import given
 from gapless.data import Feed
-from gapless.files import write_atomic
+from gapless.files import write_atomic, writing
 from gapless.model import Model
 from gapless.training.callbacks import Callback
 from gapless.training.evaluation import latent_statistics
@@ -56,7 +56,8 @@ class Watch(Callback):
         for epoch in history:
             self._judge({"live": epoch.live, **lines.get(epoch.epoch, {})}, epoch, lambda text: None)
         if self.path is not None and self.path.is_file():
-            write_atomic(self.path, "".join(json.dumps(line) + "\n" for line in lines.values()).encode())
+            with writing(self.path):
+                write_atomic(self.path, "".join(json.dumps(line) + "\n" for line in lines.values()).encode())
 
     def _lines(self, epochs: int) -> dict[int, dict[str, Any]]:
         """Those of the first epochs, by number; a kill may have cut the last one short."""
@@ -79,7 +80,7 @@ class Watch(Callback):
             "data_like": self._data_like(),
         }
         if self.path is not None:
-            with self.path.open("a", encoding="utf-8") as file:
+            with writing(self.path), self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
         self._judge(record, epoch, self.say or (lambda text: print(text, file=sys.stderr)))
 
