@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from gapless import objectives, recipes
+from gapless import objectives, priors, recipes
 from gapless.draws import draw
 from gapless.errors import UsageError
 from gapless.objectives.importance import ESTIMATORS, importance_bound
@@ -174,6 +174,33 @@ def test_the_partial_bound_moves_each_side_by_its_own_gradient(estimator):
     assert torch.allclose(gradients(both.loss, model.decoder), gradients(decoders.loss, model.decoder), atol=1e-12)
     assert not torch.allclose(gradients(encoders.loss, model.encoder), gradients(decoders.loss, model.encoder))
     assert not torch.allclose(gradients(encoders.loss, model.decoder), gradients(decoders.loss, model.decoder))
+
+
+def of_itself():
+    """The oracle off the mark, with a prior that is made of its own posteriors."""
+    model, x = off_by(), ORACLE.sample(5)
+    prior = priors.VampPrior(model.latent, model.event_shape, 4).double()
+    prior.start(ORACLE.sample(9)[5:])
+    model.prior = prior
+    return model, x
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_a_prior_made_of_posteriors_moves_the_encoder_by_the_encoders_bound_alone(estimator, ledger):
+    model, x = of_itself()
+    both = objectives.PIWAE(4, 3, estimator=estimator)(model, x, generator=noise())
+    encoders = objectives.MIWAE(4, 3, estimator=estimator)(model, x, generator=noise())
+    decoders = objectives.IWAE(12, estimator=estimator)(model, x, generator=noise())
+    ours, truth = (gradients(terms.loss, model.encoder, model.posterior) for terms in (both, encoders))
+    ledger(
+        "PIWAE", f"{estimator} gradient of the encoder under a VampPrior, relative error",
+        oracle="gradient of MIWAE(M, K)", truth=0, measured=(ours - truth).norm() / truth.norm(), tolerance=1e-12,
+        why="float64",
+    )  # fmt: skip
+    rest = [gradients(terms.loss, model.decoder, model.prior) for terms in (both, decoders)]
+    assert torch.allclose(*rest, atol=1e-12)
+    assert gradients(both.loss, model.prior).abs().max() > 1e-3
+    assert both.loss.item() == pytest.approx(decoders.loss.item(), abs=1e-12)
 
 
 @pytest.mark.parametrize("name", BOUNDS)

@@ -11,6 +11,7 @@ import gapless
 from gapless import distributions, likelihoods, recipes, study
 from gapless.errors import UsageError
 from gapless.randomness import generator
+from gapless.recipes import RECIPES
 from gapless.settings import Settings
 from gapless.study.training import Work
 from gapless.training.course import Course
@@ -99,6 +100,52 @@ def test_evaluation_uses_the_running_scale_whatever_is_evaluated():
     for x in (torch.zeros(10, 4), torch.full((10, 4), 9.0)):
         p = head.calibrate(head(loc), x)
         assert torch.allclose(p.stddev, torch.full((10, 4), 2.0))
+
+
+ONE_SCALE = [name for name, recipe in RECIPES.items() if recipe.likelihood is None and name != "m2"]
+
+
+@pytest.mark.parametrize("name", ONE_SCALE)
+def test_every_recipe_learns_the_optimal_scale_once_a_step(name, ledger, monkeypatch):
+    """Of the plain reconstruction: turned images, or the same codes once more, have its scale and teach it nothing."""
+    model, objective = recipes.build(
+        name, (1, 8, 8), latent=16, hidden=(16,), likelihood="NormalWithOptimalScale",
+        options={"target": 5.0} if name == "geco" else {}, context=2 if RECIPES[name].conditional else 0,
+    )  # fmt: skip
+    model = model.given(torch.eye(2)[:1]) if model.context else model
+    met, plain = [], likelihoods.NormalWithOptimalScale.calibrate
+
+    def calibrate(head, distribution, x, **more):
+        met.append((distribution.mean.detach(), x, plain(head, distribution, x, **more)))
+        return met[-1][2]
+
+    monkeypatch.setattr(likelihoods.NormalWithOptimalScale, "calibrate", calibrate)
+    objective.plan(10, 100)
+    objective(model.train(), torch.rand(7, 1, 8, 8))
+    loc, x, _ = met[0]
+    head = model.likelihood
+    assert float(head.weight) == pytest.approx(1 - head.memory)
+    ledger(
+        "NormalWithOptimalScale", f"running variance after a step of {name}", oracle="mean squared error",
+        truth=(x - loc).square().mean(), measured=head.variance / head.weight, tolerance=1e-4, why="float32",
+    )  # fmt: skip
+    assert all(torch.equal(p.scale, met[0][2].scale) for _, _, p in met)
+
+
+def test_parts_and_masks_keep_the_scale_of_the_batch():
+    optimal, x, y = likelihoods.NormalWithOptimalScale, torch.randn(50, 4), torch.randn(50, 4) * 3
+    heads = (
+        likelihoods.Mixed([optimal(), likelihoods.Normal(), optimal(0.9), optimal(0.9)]),
+        likelihoods.Masked(optimal()),
+    )
+    for head in heads:
+        p = head.train()(torch.zeros(50, *head.parameter_shape((4,))))
+        first = head.calibrate(p, x)
+        kept = {name: value.clone() for name, value in head.state_dict().items()}
+        again = head.calibrate(p, y, like=first)
+        assert torch.equal(first.stddev, again.stddev)
+        assert all(torch.equal(value, kept[name]) for name, value in head.state_dict().items())
+        assert not torch.equal(head.calibrate(p, y).stddev, first.stddev)
 
 
 def test_a_perfect_fit_has_a_finite_density():

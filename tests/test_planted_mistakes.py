@@ -47,9 +47,27 @@ MISTAKES = {
     ),
     "the partial bound's encoder with the decoder's gradient as well": (
         "objectives/importance.py",
-        "held = moving.at(moving.z.detach())",
-        "held = moving.at(moving.z)",
+        "held = moving.at(moving.z.detach(), ",
+        "held = moving.at(moving.z, ",
         "tests/test_importance.py",
+    ),
+    "the partial bound's encoder moved by the other bound through a prior made of posteriors": (
+        "draws.py",
+        'frozen(_LogPrior(self.model), "model.encoder", "model.posterior")(self.z)',
+        "self.prior.log_prob(self.z)",
+        "tests/test_importance.py::test_a_prior_made_of_posteriors",
+    ),
+    "a scale that turned images are averaged into": (
+        "draws.py",
+        "moves=moves, like=self.likelihood)",
+        "moves=moves)",
+        "tests/test_likelihoods.py::test_every_recipe_learns",
+    ),
+    "a scale that the same batch teaches twice": (
+        "likelihoods/normals.py",
+        "self._fitted(x - distribution.mean) if like is None else like.scale",
+        "self._fitted(x - distribution.mean)",
+        "tests/test_likelihoods.py::test_every_recipe_learns",
     ),
     "the landing not stuck": (
         "objectives/importance.py",
@@ -200,8 +218,8 @@ MISTAKES = {
     ),
     "an optimal scale through which the gradient runs twice": (
         "likelihoods/normals.py",
-        "            scale = error.sqrt().clamp_min(SCALE_FLOOR)\n",
-        "            scale = 2 * error.sqrt().clamp_min(SCALE_FLOOR)\n",
+        "return error.sqrt().clamp_min(SCALE_FLOOR)",
+        "return 2 * error.sqrt().clamp_min(SCALE_FLOOR)",
         HEADS,
     ),
     "an optimal scale taken from what is evaluated": (
