@@ -645,6 +645,24 @@ MISTAKES = {
         "- (latent - 1) * bent",
         "tests/test_hyperbolic.py",
     ),
+    "the covariates of another item": (
+        "conditions.py",
+        "torch.from_numpy(beside[rows])",
+        "torch.from_numpy(beside[::-1][rows].copy())",
+        "tests/test_covariates.py",
+    ),
+    "covariates standardised by what is held out, too": (
+        "data/covariates.py",
+        "mean, spread = covariates[train].mean(axis=0)",
+        "mean, spread = covariates.mean(axis=0)",
+        "tests/test_covariates.py::test_classes",
+    ),
+    "pseudo-inputs whose covariates are chances": (
+        "priors/vamp.py",
+        "torch.clamp(self.contexts, self.least, self.most)",
+        "torch.clamp(self.contexts, 0, 1)",
+        "tests/test_covariates.py::test_pseudo_inputs",
+    ),
     "a wrapped normal of half its lengths": (
         "distributions/hyperbolic.py",
         "return (0.5 * radius).tanh()",

@@ -46,6 +46,7 @@ class Reading:
         array: which array of an .npz holds the items.
         label: which column of a table holds the class.
         drop: columns of a table to leave out.
+        covariates: columns of a table, or arrays of an .npz, that encoder and decoder are given beside each item.
         resize: bring all images to this size, 32 or HEIGHTxWIDTH.
         on_error: stop or skip, at a file that cannot be read.
         missing: refuse missing values (NaN, empty cells), or keep them as not observed.
@@ -57,6 +58,7 @@ class Reading:
     array: str | None = None
     label: str | None = None
     drop: tuple[str, ...] = ()
+    covariates: tuple[str, ...] = ()
     resize: str | None = None
     on_error: str = "stop"
     missing: str = "refuse"
@@ -74,6 +76,7 @@ class Reading:
             array=self.array,
             label=self.label,
             drop=self.drop,
+            covariates=[name for text in self.covariates for name in text.split(",")],
             resize=parse_size(self.resize),
             on_error=self.on_error,
             missing=self.missing,

@@ -112,7 +112,7 @@ def plan_of(data: Dataset, settings: Settings, **more: Any) -> dict[str, Any]:
     """What a result depends on but the machine; plain data."""
     card = DataCard.of(data).to_dict()
     known = {name: card[name] for name in ("kind", "event_shape", "likelihood", "scaling", "columns", "items")}
-    known |= {name: card[name] for name in ("arguments", "missing", "categories") if card[name]}
+    known |= {name: card[name] for name in ("arguments", "missing", "categories", "covariates") if card.get(name)}
     return {**more, "settings": settings.to_dict(), "data": {**known, "fingerprint": data.fingerprint()}}
 
 
@@ -130,11 +130,15 @@ class Work:
     def __post_init__(self):
         recipe = recipes.named_recipe(self.recipe)
         self.data = known_classes(self.data) if recipe.semi_supervised else check_classes(self.data)
-        self.classes = number_of_classes(self.data) if self.settings.condition or recipe.conditional else 0
+        if recipe.semi_supervised and self.data.covariates:
+            raise UsageError(f"{self.recipe} is given classes alone", where="covariates", fix="leave --covariates out")
+        of_covariates = bool(self.data.covariates) and not self.data.label_names
+        asked = self.settings.condition or (recipe.conditional and not of_covariates)
+        self.context = (number_of_classes(self.data) if asked else 0) + len(self.data.covariates)
 
     def made(self, place: Workplace, max_time: float | None) -> Run:
         """Trained in a folder, or loaded from it where that was done before."""
-        labels = {"labels": _digest(self.data)} if self.classes else {}  # of a conditional model they matter
+        labels = {"labels": _digest(self.data)} if self.context else {}  # of a conditional model they matter
         identity = place.begin(plan_of(self.data, self.settings, recipe=self.recipe, **labels))
         if place.finished:
             return load_run(place.folder)
@@ -183,7 +187,7 @@ class Work:
             channels=settings.channels,
             activation=settings.activation,
             options=settings.options(),
-            context=self.classes,
+            context=self.context,
             known=known_of(data),
             seed=settings.seed,
         )
@@ -208,9 +212,11 @@ class Work:
 
 
 def _digest(data: Dataset) -> str:
-    """Hexadecimal digits that stand for the labels and their names."""
-    labels = [part.labels for part in (data.train, data.held_out) if part.labels is not None]
-    return hashlib.sha256(b"".join([*(part.tobytes() for part in labels), repr(data.label_names).encode()])).hexdigest()
+    """Hexadecimal digits that stand for the labels and their names, and for the covariates."""
+    parts = (data.train, data.held_out)
+    known = [part.labels for part in parts if part.labels is not None]
+    known += [part.covariates for part in parts if part.covariates is not None]
+    return hashlib.sha256(b"".join([*(part.tobytes() for part in known), repr(data.label_names).encode()])).hexdigest()
 
 
 def _device(settings: Settings) -> torch.device:
@@ -250,4 +256,4 @@ def _held_out(run: Run, feed: Feed, statistics: LatentStatistics) -> dict[str, A
 def some_of(items: Items, seed: int, most: int = 20_000) -> Items:
     """So many items at most, in a random order: files are often sorted by class."""
     chosen = torch.randperm(len(items), generator=generator(seed, "picture", 1))[:most].numpy()
-    return Items(items.values, None if items.labels is None else items.labels[chosen], items.index[chosen])
+    return items.at(chosen)
