@@ -663,6 +663,18 @@ MISTAKES = {
         "torch.clamp(self.contexts, 0, 1)",
         "tests/test_covariates.py::test_pseudo_inputs",
     ),
+    "a stated KL that a multiplier pulls the wrong way": (
+        "objectives/geco.py",
+        "free, held, goal = reconstruction, kl, self.kl",
+        "free, held, goal = kl, reconstruction, self.kl",
+        "tests/test_kl_control.py::test_geco_at",
+    ),
+    "a target of a quarter of the variance": (
+        "objectives/geco.py",
+        "math.sqrt(0.5) * (x - mean)",
+        "0.5 * (x - mean)",
+        "tests/test_kl_control.py::test_gecos_own",
+    ),
     "a wrapped normal of half its lengths": (
         "distributions/hyperbolic.py",
         "return (0.5 * radius).tanh()",

@@ -62,6 +62,14 @@ class Objective(Part, ABC):
         """
         self.steps = steps
 
+    def start(self, model: Model, x: Tensor) -> None:
+        """Look at some training items in model units, once, before training; for what is derived from them.
+
+        Args:
+            model: the model, at its start.
+            x: the items, shape (items, *event).
+        """
+
     @abstractmethod
     def forward(self, model: Model, x: Tensor, *, step: int = 0, generator: torch.Generator | None = None) -> Terms:
         """Terms of a batch.
@@ -94,3 +102,6 @@ class Around(Objective):
     def plan(self, steps: int, items: int | None = None) -> None:
         super().plan(steps, items)
         self.objective.plan(steps, items)
+
+    def start(self, model: Model, x: Tensor) -> None:
+        self.objective.start(model, x)
