@@ -663,6 +663,12 @@ MISTAKES = {
         "torch.clamp(self.contexts, 0, 1)",
         "tests/test_covariates.py::test_pseudo_inputs",
     ),
+    "a scale a feature that is shared": (
+        "data/choice.py",
+        'return {"shape": list(facts.raw.values.shape[1:])}',
+        "return {}",
+        "tests/test_likelihoods.py::test_a_scale_a_feature",
+    ),
     "a stated KL that a multiplier pulls the wrong way": (
         "objectives/geco.py",
         "free, held, goal = reconstruction, kl, self.kl",

@@ -176,7 +176,7 @@ class DataCard:
         Raises:
             DataError: they cannot be read, or have another shape or other columns than the model was trained on.
         """
-        if source == self.source:
+        if isinstance(source, str) and source == self.source:
             self._find()
         asked: dict[str, Any] = {"missing": missing or self.options.get("missing", "refuse"), "categories": self._known}
         asked |= {"covariates": self.covariates, "covariate_scaling": self._beside}

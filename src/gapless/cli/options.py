@@ -42,6 +42,7 @@ class Reading:
     Args:
         held_out: share of the items held out, between 0 and 1.
         likelihood: auto, Bernoulli, NormalWithOptimalScale, Mixed (each column its own) or the name of another one.
+        noise_scale: shared, or feature: a scale for each, of a likelihood that learns the scale of its noise.
         scaling: auto, none, unit (to 0..1) or standard (mean 0, deviation 1).
         array: which array of an .npz holds the items.
         label: which column of a table holds the class.
@@ -54,6 +55,7 @@ class Reading:
 
     held_out: float = 0.1
     likelihood: str = "auto"
+    noise_scale: str = "shared"
     scaling: str = "auto"
     array: str | None = None
     label: str | None = None
@@ -76,6 +78,7 @@ class Reading:
             array=self.array,
             label=self.label,
             drop=self.drop,
+            noise_scale=self.noise_scale,
             covariates=[name for text in self.covariates for name in text.split(",")],
             resize=parse_size(self.resize),
             on_error=self.on_error,

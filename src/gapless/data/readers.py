@@ -62,6 +62,7 @@ def read(
     categories: Mapping[str, Sequence[str]] | None = None,
     covariates: Sequence[str] = (),
     covariate_scaling: Scaling | None = None,
+    noise_scale: str = "shared",
 ) -> Dataset:
     """Read a source, split it, look at it, and choose the scaling and the likelihood that suit it.
 
@@ -81,6 +82,7 @@ def read(
         categories: for columns of text whose categories are known, the names of their codes; others are found.
         covariates: columns of a table, or one-number-an-item members of an npz, that encoder and decoder are given.
         covariate_scaling: their raw units to those of a model that exists; by default that of the items to train on.
+        noise_scale: of a likelihood that learns the scale of its noise: one that is "shared", or one a "feature".
 
     Returns:
         The dataset; `inspection.notes` has every decision taken.
@@ -106,6 +108,7 @@ def read(
     }
     given = names_of(covariates)
     options |= {"covariates": list(given)} if given else {}
+    options |= {"noise_scale": noise_scale} if noise_scale != "shared" else {}
     check_options(options)
     request = request_of(array=array, label=label, drop=drop, resize=resize, on_error=on_error, missing=missing)
     raw, name = _load(source, replace(request, categories=known_categories(categories), covariates=given))
@@ -323,6 +326,7 @@ def _dataset(
         scaling=options["scaling"],
         where=name,
         missing=options["missing"] == "keep",
+        noise_scale=options.get("noise_scale", "shared"),
     )
     beside = covariate_scaling or standardised(raw.covariates, train_index)
     return Dataset(

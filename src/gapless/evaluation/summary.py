@@ -45,6 +45,7 @@ class Summary:
         factors: scores against known factors; None where none are known.
         likeness: generated against real items, one entry for each kind of features asked for.
         columns: names of the data features of a table, () for images.
+        moved: what moves codes after they are drawn from q(z|x), in the bound that was trained; None in most.
     """
 
     recipe: str
@@ -58,6 +59,7 @@ class Summary:
     factors: Disentanglement | None
     likeness: tuple[Compared, ...]
     columns: tuple[str, ...]
+    moved: str | None = None
 
     @property
     def kl_by_feature(self) -> dict[str, float]:
@@ -75,6 +77,11 @@ class Summary:
     def warnings(self) -> tuple[str, ...]:
         """What a reader should know before quoting the numbers."""
         found, evidence = [], self.bounds.evidence
+        if self.moved is not None:
+            found.append(
+                "ELBO and log p(x) are bounds with draws of plain q(z|x); the bound that was trained, with codes moved "
+                f"by {self.moved}, is {-self.loss:.2f}: minus the trained objective"
+            )
         if evidence is None:
             found.append("no log p(x): the codes of this model, or its likelihood, have no density")
         elif evidence.dominated:
@@ -196,6 +203,7 @@ def evaluate(
         factors=work.factors(known, seed) if known else None,
         likeness=work.likeness(kinds, seed),
         columns=run.data.columns,
+        moved=run.objective.moved,
     )
 
 

@@ -77,6 +77,8 @@ class HamiltonianELBO(Objective):
     torch.Size([2])
     """
 
+    moved = "a Hamiltonian flow"
+
     def __init__(
         self, latent: int, *, leaps: int = 3, step_size: float = 0.05, temperature: float = 2.0, samples: int = 1
     ):
