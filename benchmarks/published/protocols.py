@@ -102,6 +102,6 @@ PROTOCOLS = {
         spread=0.31,
         remarks="Networks, optimizer, rate and batch are those of the authors' example (nicola-decao/s-vae-pytorch). "
         "The sphere S^10, 11 coordinates, is from memory of the paper's table, which was not at hand. The paper ends a "
-        "run by early stopping and warms the KL up: 500 epochs, with a KL that rises over half of them, stand in for it.",
+        "run by early stopping and warms the KL up: 500 epochs, with a KL that rises over half of them, stand in.",
     ),
 }
