@@ -649,7 +649,7 @@ MISTAKES = {
         "conditions.py",
         "torch.from_numpy(beside[rows])",
         "torch.from_numpy(beside[::-1][rows].copy())",
-        "tests/test_covariates.py",
+        "tests/test_covariates.py::test_classes",
     ),
     "covariates standardised by what is held out, too": (
         "data/covariates.py",
