@@ -671,8 +671,8 @@ MISTAKES = {
     ),
     "a stated KL that a multiplier pulls the wrong way": (
         "objectives/geco.py",
-        "free, held, goal = reconstruction, kl, self.kl",
-        "free, held, goal = kl, reconstruction, self.kl",
+        "if self.kl is None else (reconstruction, kl)",
+        "if self.kl is None else (kl, reconstruction)",
         "tests/test_kl_control.py::test_geco_at",
     ),
     "a target of a quarter of the variance": (

@@ -57,11 +57,9 @@ class GECO(Objective):
         super().__init__()
         _check(target, kl, rate, memory, samples)
         self.target, self.kl, self.rate, self.memory, self.samples = target, kl, rate, memory, samples
-        self.register_buffer("multiplier", torch.ones(()))
-        self.register_buffer("excess", torch.zeros(()))
-        self.register_buffer("weight", torch.zeros(()))
-        # Not a number until `start`.
-        self.register_buffer("goal", torch.tensor(math.nan), persistent=target is None and kl is None)
+        stated = next((float(value) for value in (target, kl) if value is not None), math.nan)  # nan until `start`
+        for name, value in (("multiplier", 1.0), ("excess", 0.0), ("weight", 0.0), ("goal", stated)):
+            self.register_buffer(name, torch.tensor(value), persistent=name != "goal" or math.isnan(stated))
 
     @property
     def effective_beta(self) -> float:
@@ -69,16 +67,13 @@ class GECO(Objective):
         return 1 / float(self.multiplier) if self.kl is None else float(self.multiplier)
 
     def start(self, model: Model, x: Tensor) -> None:
-        if self.target is None and self.kl is None:
-            self.goal.copy_(_half_explained(model, x))
+        self.goal.copy_(_half_explained(model, x) if self.target is None and self.kl is None else self.goal)
 
     def forward(self, model: Model, x: Tensor, *, step: int = 0, generator: torch.Generator | None = None) -> Terms:
         draws = draw(model, x, samples=self.samples, generator=generator)
         reconstruction, kl = draws.reconstruction, draws.divergence()
-        free, held, goal = kl, reconstruction, self.goal if self.target is None else self.target
-        if self.kl is not None:
-            free, held, goal = reconstruction, kl, self.kl
-        excess, multiplier = held.mean() - goal, self.multiplier.clone()
+        free, held = (kl, reconstruction) if self.kl is None else (reconstruction, kl)
+        excess, multiplier = held.mean() - self.goal, self.multiplier.clone()
         if self.training:
             self._follow(excess.detach())
         return Terms(free.mean() + multiplier * excess, reconstruction, kl, {"multiplier": multiplier})
