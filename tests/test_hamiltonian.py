@@ -10,9 +10,10 @@ import gapless
 from gapless import networks, objectives, posteriors, priors, processes, recipes, study
 from gapless.draws import draw
 from gapless.errors import UsageError
+from gapless.evaluation import evaluate
 from gapless.likelihoods import Bernoulli
 from gapless.model import Model
-from gapless.objectives import HamiltonianELBO
+from gapless.objectives import DynamicBinarization, HamiltonianELBO
 from gapless.objectives.hamiltonian import flow, tempering
 from gapless.settings import Settings
 from oracles import LinearGaussian
@@ -261,3 +262,16 @@ def test_a_scale_fitted_to_the_batch_counts_it_once_whatever_places_the_codes_pa
     model, objective = recipes.build("hvae", (6,), latent=2, likelihood="NormalWithOptimalScale", hidden=(8,))
     objective(model.train(), torch.rand(5, 6))
     assert model.likelihood.weight == pytest.approx(1 - model.likelihood.memory)
+
+
+def test_an_evaluation_says_which_bound_is_the_plain_ones_and_which_was_trained():
+    settings = Settings(latent=2, epochs=1, hidden=(8,))
+    data = gapless.read(np.random.default_rng(0).normal(size=(120, 3)), likelihood="Normal")
+    run = study.train(data, recipe="hvae", settings=settings)
+    found = evaluate(run, data.held_out.values[:40], samples=20)
+    (said,) = [warning for warning in found.warnings if "plain q(z|x)" in warning]
+    assert f"moved by a Hamiltonian flow, is {-found.loss:.2f}: minus the trained objective" in said
+    assert said in found.to_dict()["warnings"]
+    plain = study.train(data, settings=settings)
+    assert not any("plain q" in warning for warning in evaluate(plain, data.held_out.values[:40], samples=20).warnings)
+    assert DynamicBinarization(run.objective).moved == "a Hamiltonian flow"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from gapless import objectives, recipes
+from gapless import objectives, priors, recipes
 from gapless.draws import draw
 from gapless.errors import UsageError
 from gapless.objectives.importance import ESTIMATORS, importance_bound
@@ -247,6 +247,33 @@ def test_the_encoder_of_the_partial_bound_follows_its_own_bound_alone(ledger):
         oracle="torch.distributions and autograd", truth=0, measured=(found - theirs).norm() / theirs.norm(),
         tolerance=1e-10, why="float64",
     )  # fmt: skip
+
+
+def of_itself():
+    """The oracle off the mark, with a prior that is made of its own posteriors."""
+    model, x = off_by(), ORACLE.sample(5)
+    prior = priors.VampPrior(model.latent, model.event_shape, 4).double()
+    prior.start(ORACLE.sample(9)[5:])
+    model.prior = prior
+    return model, x
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_a_prior_made_of_posteriors_moves_the_encoder_by_the_encoders_bound_alone(estimator, ledger):
+    model, x = of_itself()
+    both = objectives.PIWAE(4, 3, estimator=estimator)(model, x, generator=noise())
+    encoders = objectives.MIWAE(4, 3, estimator=estimator)(model, x, generator=noise())
+    decoders = objectives.IWAE(12, estimator=estimator)(model, x, generator=noise())
+    ours, truth = (gradients(terms.loss, model.encoder, model.posterior) for terms in (both, encoders))
+    ledger(
+        "PIWAE", f"{estimator} gradient of the encoder under a VampPrior, relative error",
+        oracle="gradient of MIWAE(M, K)", truth=0, measured=(ours - truth).norm() / truth.norm(), tolerance=1e-12,
+        why="float64",
+    )  # fmt: skip
+    rest = [gradients(terms.loss, model.decoder, model.prior) for terms in (both, decoders)]
+    assert torch.allclose(*rest, atol=1e-12)
+    assert gradients(both.loss, model.prior).abs().max() > 1e-3
+    assert both.loss.item() == pytest.approx(decoders.loss.item(), abs=1e-12)
 
 
 @pytest.mark.parametrize("name", BOUNDS)

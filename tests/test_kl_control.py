@@ -10,7 +10,7 @@ import math
 import pytest
 import torch
 
-from gapless import likelihoods, networks, objectives, posteriors, priors
+from gapless import likelihoods, networks, objectives, posteriors, priors, recipes
 from gapless.errors import UsageError
 from gapless.model import Model
 from gapless.objectives import ELBO, GECO
@@ -84,6 +84,65 @@ def test_geco_meets_its_target_with_the_least_rate_and_the_slope_as_multiplier(l
            measured=objective.multiplier, tolerance=0.1 * SCALE**2 / theta,
            why="10 %, it follows a running mean")  # fmt: skip
     assert objective.effective_beta == pytest.approx(theta / SCALE**2, rel=0.12)
+
+
+def test_geco_at_a_stated_kl_has_the_least_distortion_and_the_slope_as_multiplier(ledger):
+    theta = 0.1
+    objective = GECO(kl=rate(theta), rate=0.02, memory=0.9)
+    measured, kl = trained(objective)
+    oracle = "rate-distortion function of a Gaussian source"
+    ledger("GECO, kl", "KL, nats", oracle="the stated one", truth=rate(theta), measured=kl, tolerance=0.05,
+           why="nats left after 1,000 steps")  # fmt: skip
+    ledger("GECO, kl", "reconstruction at that KL, nats", oracle=oracle, truth=reconstruction(theta), measured=measured,
+           tolerance=0.15, why="nats left after 1,000 steps of Adam; no less is possible")  # fmt: skip
+    ledger("GECO, kl", "multiplier", oracle="slope of that function, theta / s^2", truth=theta / SCALE**2,
+           measured=objective.multiplier, tolerance=0.1 * theta / SCALE**2,
+           why="10 %, it follows a running mean")  # fmt: skip
+    assert objective.effective_beta == pytest.approx(float(objective.multiplier))
+
+
+@pytest.mark.parametrize(
+    "head", [likelihoods.Normal(SCALE), likelihoods.NormalWithOptimalScale()], ids=["fixed", "optimal"]
+)
+def test_gecos_own_target_is_that_of_half_the_variance(head, ledger):
+    model, x, objective = linear_vae(), source(), GECO()
+    model.likelihood = head
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    objective.start(model, x)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    rest, d = float(VARIANCES.sum()) / 2, len(VARIANCES)
+    variance = SCALE**2 if isinstance(head, likelihoods.Normal) else rest / d
+    ledger("GECO", f"its own target under {type(head).__name__}, nats", measured=objective.goal, tolerance=1e-4,
+           truth=rest / (2 * variance) + d / 2 * math.log(2 * math.pi * variance), why="float32",
+           oracle="normal density at half of the squared deviations, by hand")  # fmt: skip
+    stated = GECO(float(objective.goal))
+    assert torch.equal(objective(model.eval(), x, generator=torch.Generator().manual_seed(0)).loss,
+                       stated(model, x, generator=torch.Generator().manual_seed(0)).loss)  # fmt: skip
+    again = GECO()
+    again.load_state_dict(objective.state_dict())
+    assert torch.equal(again.goal, objective.goal)
+    assert "goal" not in stated.state_dict()
+
+
+def test_gecos_own_target_can_be_met_by_any_likelihood_of_quantities():
+    x = torch.rand(200, 1, 6, 6).round()
+    for head in (
+        likelihoods.Bernoulli(),
+        likelihoods.Poisson(),
+        likelihoods.Laplace(),
+        likelihoods.Masked(likelihoods.Bernoulli()),
+    ):
+        model, objective = recipes.build("geco", (1, 6, 6), latent=4, hidden=(8,))
+        model.likelihood = head
+        model.center(x.mean(0))
+        objective.start(model, torch.where(torch.rand_like(x) < 0.1, torch.nan, x) if head.missing else x)
+        alone = -head.calibrate(head(model.offset.expand(200, *model.offset.shape)), x).log_prob(x).mean()
+        assert 0 < float(objective.goal) < float(alone)
+    model.likelihood = likelihoods.Mixed([likelihoods.Normal(), likelihoods.Categorical(3)])
+    with pytest.raises(UsageError, match=r"no variance(.|\n)*--target"):
+        GECO().start(model, torch.rand(5, 2))
+    with pytest.raises(UsageError, match="cannot both be held"):
+        GECO(3.0, kl=2.0)
 
 
 def test_gecos_loss_and_multiplier_by_hand():

@@ -48,8 +48,8 @@ MISTAKES = {
     ),
     "mistake 3: the partial bound's encoder with the decoder's gradient as well": (
         "objectives/importance.py",
-        "held = moving.at(moving.z.detach())",
-        "held = moving.at(moving.z)",
+        "held = moving.at(moving.z.detach(), ",
+        "held = moving.at(moving.z, ",
         "tests/test_importance.py::test_the_encoder_of_the_partial_bound_follows_its_own_bound_alone",
     ),
     "a bound without its log K": (
@@ -69,6 +69,24 @@ MISTAKES = {
         "share = weight_divergence(model) / self._planned",
         "share = weight_divergence(model) / len(x)",
         "tests/test_bayesian_weights.py::test_the_objective_on_mini_batches_sums_to_that_on_all_items",
+    ),
+    "the partial bound's encoder moved by the other bound through a prior made of posteriors": (
+        "draws.py",
+        'frozen(_LogPrior(self.model), "model.encoder", "model.posterior")(self.z)',
+        "self.prior.log_prob(self.z)",
+        "tests/test_importance.py::test_a_prior_made_of_posteriors",
+    ),
+    "a scale that turned images are averaged into": (
+        "draws.py",
+        "moves=moves, like=self.likelihood)",
+        "moves=moves)",
+        "tests/test_likelihoods.py::test_every_recipe_learns",
+    ),
+    "a scale that the same batch teaches twice": (
+        "likelihoods/normals.py",
+        "self._fitted(x - distribution.mean) if like is None else like.scale",
+        "self._fitted(x - distribution.mean)",
+        "tests/test_likelihoods.py::test_every_recipe_learns",
     ),
     "the landing not stuck": (
         "objectives/importance.py",
@@ -219,8 +237,8 @@ MISTAKES = {
     ),
     "an optimal scale through which the gradient runs twice": (
         "likelihoods/normals.py",
-        "            scale = error.sqrt().clamp_min(SCALE_FLOOR)\n",
-        "            scale = 2 * error.sqrt().clamp_min(SCALE_FLOOR)\n",
+        "return error.sqrt().clamp_min(SCALE_FLOOR)",
+        "return 2 * error.sqrt().clamp_min(SCALE_FLOOR)",
         HEADS,
     ),
     "an optimal scale taken from what is evaluated": (
@@ -675,6 +693,42 @@ MISTAKES = {
         "+ (latent - 1) * bent",
         "- (latent - 1) * bent",
         "tests/test_hyperbolic.py",
+    ),
+    "the covariates of another item": (
+        "conditions.py",
+        "torch.from_numpy(beside[rows])",
+        "torch.from_numpy(beside[::-1][rows].copy())",
+        "tests/test_covariates.py::test_classes",
+    ),
+    "covariates standardised by what is held out, too": (
+        "data/covariates.py",
+        "mean, spread = covariates[train].mean(axis=0)",
+        "mean, spread = covariates.mean(axis=0)",
+        "tests/test_covariates.py::test_classes",
+    ),
+    "pseudo-inputs whose covariates are chances": (
+        "priors/vamp.py",
+        "torch.clamp(self.contexts, self.least, self.most)",
+        "torch.clamp(self.contexts, 0, 1)",
+        "tests/test_covariates.py::test_pseudo_inputs",
+    ),
+    "a scale a feature that is shared": (
+        "data/choice.py",
+        'return {"shape": list(facts.raw.values.shape[1:])}',
+        "return {}",
+        "tests/test_likelihoods.py::test_a_scale_a_feature",
+    ),
+    "a stated KL that a multiplier pulls the wrong way": (
+        "objectives/geco.py",
+        "if self.kl is None else (reconstruction, kl)",
+        "if self.kl is None else (kl, reconstruction)",
+        "tests/test_kl_control.py::test_geco_at",
+    ),
+    "a target of a quarter of the variance": (
+        "objectives/geco.py",
+        "math.sqrt(0.5) * (x - mean)",
+        "0.5 * (x - mean)",
+        "tests/test_kl_control.py::test_gecos_own",
     ),
     "a wrapped normal of half its lengths": (
         "distributions/hyperbolic.py",

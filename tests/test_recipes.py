@@ -155,9 +155,10 @@ def test_controls_that_do_nothing_or_cannot_be_are_refused(options, match):
         recipes.build("vae", (5,), options=options)
 
 
-def test_geco_asks_for_its_target():
-    with pytest.raises(UsageError, match=r"(.|\n)*give --target"):
-        recipes.build("geco", (5,))
+def test_geco_finds_its_target_where_none_is_given():
+    objective = recipes.build("geco", (5,))[1]
+    assert objective.target is None
+    assert recipes.build("geco", (5,), options={"kl": 2.0})[1].kl == 2
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
-"""Conditional models: the label of each item as the context of encoder and decoder."""
+"""Conditional models: the label of each item, or its covariates, as the context of encoder and decoder."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from gapless.runs import Run
 
 __all__ = [
-    "UNKNOWN", "aligned", "check_classes", "classified", "context_of", "given", "given_label", "known_classes",
-    "labelled", "labelled_data", "of_label",
+    "UNKNOWN", "aligned", "check_classes", "classified", "context_of", "given", "given_label", "given_values",
+    "known_classes", "labelled", "labelled_data", "of_label", "refuse_covariates",
 ]  # fmt: skip
 
 UNKNOWN = ("", "?", "unknown", "unlabelled", "-1")
@@ -87,7 +87,13 @@ def labelled(run: "Run", items: Items, names: Sequence[str]) -> Items:
     Raises:
         DataError: an item of a class that the model does not know; of a semi-supervised model it may be unknown.
     """
-    if not run.model.context or (items.labels is None and _classify(run.objective) is None):
+    beside, wanted = items.covariates, len(run.data.covariates)
+    if (0 if beside is None else beside.shape[1]) != wanted:
+        raise DataError(
+            f"this model is given {wanted} covariates beside each item: {', '.join(run.data.covariates) or 'none'}",
+            fix="read the items as the run reads them, run.data.read_items(source)",
+        )
+    if not _classes(run) or (items.labels is None and _classify(run.objective) is None):
         return items
     if items.labels is None:
         return replace(items, labels=np.full(len(items), -1, dtype=np.int64))
@@ -105,7 +111,7 @@ def labelled(run: "Run", items: Items, names: Sequence[str]) -> Items:
 
 def labelled_data(run: "Run", data: Dataset) -> Dataset:
     """The data with the codes and the names of the classes that a conditional run was trained with; see `labelled`."""
-    if not run.model.context:
+    if not _classes(run):
         return data
     train, held_out = (labelled(run, items, data.label_names) for items in (data.train, data.held_out))
     return replace(data, train=train, held_out=held_out, label_names=run.data.label_names)
@@ -134,6 +140,11 @@ def classified(model: Model, objective: nn.Module, feed: Feed) -> Feed:
     return again
 
 
+def _classes(run: "Run") -> int:
+    """How many classes the model of a run is told apart."""
+    return run.model.context - len(run.data.covariates)
+
+
 def _classify(objective: nn.Module) -> Any:
     """q(y|x) of a semi-supervised objective, or of the one that it wraps; None of any other."""
     return getattr(getattr(objective, "objective", objective), "classify", None)
@@ -144,11 +155,11 @@ def _listed(names: Sequence[str], most: int = 12) -> str:
 
 
 def context_of(model: Model, items: Items, positions: Any) -> Tensor | None:
-    """The context of some items, one row each: a 1 at the item's class; None for an unconditional model.
+    """The context of some items, one row each: a 1 at the item's class, then its covariates; None without any.
 
     Args:
-        model: the model; its `context` is the number of classes.
-        items: where the labels are; an unknown class, -1, is a row of zeros.
+        model: the model; its `context` is the number of classes and covariates.
+        items: where labels and covariates are; an unknown class, -1, is a row of zeros.
         positions: (k,) whole numbers in 0..n-1.
 
     Returns:
@@ -159,23 +170,29 @@ def context_of(model: Model, items: Items, positions: Any) -> Tensor | None:
     """
     if not model.context:
         return None
+    rows, beside = torch.as_tensor(positions).numpy(), items.covariates
+    numbers = torch.empty(len(rows), 0) if beside is None else torch.from_numpy(beside[rows])
+    classes = model.context - numbers.shape[1]
+    return torch.cat([_one_hot(items, rows, classes), numbers], 1) if classes else numbers
+
+
+def _one_hot(items: Items, rows: np.ndarray, classes: int) -> Tensor:
     if items.labels is None:
         raise DataError(
             "this model is conditional: it needs the label of every item", fix="name the column with --label, or "
             "give one folder a class",
         )  # fmt: skip
-    codes = torch.as_tensor(items.labels[torch.as_tensor(positions).numpy()], dtype=torch.int64)
-    if codes.numel() and int(codes.max()) >= model.context:
+    codes = torch.as_tensor(items.labels[rows], dtype=torch.int64)
+    if codes.numel() and int(codes.max()) >= classes:
         raise DataError(
-            f"this model knows {model.context} classes, 0 to {model.context - 1}; an item has the label number "
-            f"{int(codes.max())}",
-            where=f"item {int(torch.as_tensor(positions)[codes.argmax()])}",
+            f"this model knows {classes} classes, 0 to {classes - 1}; an item has the label number {int(codes.max())}",
+            where=f"item {int(rows[codes.argmax()])}",
             fix="give it the number of a class that the model was trained with, or leave it out",
         )
-    rows = torch.zeros(len(codes), model.context)
+    hot = torch.zeros(len(codes), classes)
     known = codes >= 0
-    rows[known, codes[known]] = 1.0
-    return rows
+    hot[known, codes[known]] = 1.0
+    return hot
 
 
 def given(model: Model, items: Items, positions: Any) -> Model:
@@ -205,6 +222,52 @@ def given_label(model: Model, names: Sequence[str], label: str | None) -> Model:
     return model.given(torch.eye(model.context)[[names.index(label)]])
 
 
+def given_values(run: "Run", label: str | None = None, covariates: Mapping[str, float] | None = None) -> Model:
+    """The model of a run with one label, and one value of each of its covariates, bound for all items.
+
+    Args:
+        run: conditional or not.
+        label: one of its classes; None where it was trained without.
+        covariates: raw units, by name.
+
+    Raises:
+        UsageError: a label or a covariate is missing, is not known, or has no use.
+    """
+    names, told = run.data.covariates, dict(covariates or {})
+    wrong = [name for name in (*told, *names) if (name in told) != (name in names)]
+    if wrong:
+        what = "needs a value of" if wrong[0] in names else "knows no"
+        means = zip(names, run.data.covariate_scaling.shift, strict=False)
+        listed = " ".join(f"--given {name}={mean:.4g}" for name, mean in means)
+        fix = f"for example the means, {listed}" if names else "leave --given out"
+        raise UsageError(f"this model {what} the covariate {wrong[0]!r}", fix=fix)
+    if not names:
+        return given_label(run.model, run.data.label_names, label)
+    row = torch.from_numpy(run.data.covariate_scaling(np.array([[told[name] for name in names]])))
+    classes, known = _classes(run), run.data.label_names
+    if not classes and label is None:
+        return run.model.given(row)
+    if label is None or label not in known or not classes:
+        fix = f"give --label, one of {', '.join(known)}" if classes else "leave --label out"
+        raise UsageError(
+            f"this model {'has no use for' if not classes else 'is given'} a label; got {label!r}", fix=fix
+        )
+    return run.model.given(torch.cat([torch.eye(classes)[[known.index(label)]], row], 1))
+
+
+def refuse_covariates(names: Sequence[str], what: str) -> None:
+    """Refuse models that are given covariates, for what judges or shows one latent space.
+
+    Raises:
+        UsageError: there are some.
+    """
+    if names:
+        raise UsageError(
+            f"{what} one latent space; with covariates it is another one for every value of {_listed(names)}",
+            fix="train without --covariates; `gapless evaluate` takes models with them",
+        )
+
+
 def of_label(data: Dataset, label: str) -> Dataset:
     """The items of one class alone.
 
@@ -223,5 +286,4 @@ def of_label(data: Dataset, label: str) -> Dataset:
 def _only(items: Items, code: int) -> Items:
     if items.labels is None:
         return replace(items, index=items.index[:0])
-    chosen = np.flatnonzero(items.labels == code)
-    return Items(items.values, items.labels[chosen], items.index[chosen])
+    return items.at(np.flatnonzero(items.labels == code))

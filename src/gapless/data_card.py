@@ -33,6 +33,8 @@ class DataCard:
         arguments: what the likelihood was told of the data.
         missing: whether values that are not a number were not observed.
         categories: for each column the names of its codes, () where it holds numbers; () if all do.
+        covariates: names of the numbers that are given beside each item.
+        covariate_scaling: their raw units -> what the model is given.
     """
 
     source: str
@@ -48,6 +50,8 @@ class DataCard:
     arguments: dict[str, Any] = field(default_factory=dict)
     missing: bool = False
     categories: tuple[tuple[str, ...], ...] = ()
+    covariates: tuple[str, ...] = ()
+    covariate_scaling: Scaling = field(default_factory=Scaling)
 
     @classmethod
     def of(cls, data: Dataset) -> "DataCard":
@@ -59,14 +63,20 @@ class DataCard:
         """Plain data, fit for JSON."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         plain = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
-        return {**plain, "scaling": self.scaling.to_dict(), "categories": [list(names) for names in self.categories]}
+        card = {**plain, "scaling": self.scaling.to_dict(), "categories": [list(names) for names in self.categories]}
+        beside = {"covariates": card.pop("covariates"), "covariate_scaling": self.covariate_scaling.to_dict()}
+        del card["covariate_scaling"]
+        return card | beside if self.covariates else card
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "DataCard":
         """The card that `to_dict` wrote."""
         known = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
         known["categories"] = tuple(tuple(names) for names in values.get("categories", ()))
-        return cls(**{**known, "scaling": Scaling.from_dict(values["scaling"])})
+        scalings = {
+            name: Scaling.from_dict(values[name]) for name in ("scaling", "covariate_scaling") if name in values
+        }
+        return cls(**{**known, **scalings})
 
     @property
     def categorical(self) -> tuple[int, ...]:
@@ -149,7 +159,8 @@ class DataCard:
         Raises:
             DataError: it cannot be read, or has another shape or other columns than the model was trained on.
         """
-        data = read(source, **self._options(tuple(self.options)), categories=self._known)
+        options = self._options(tuple(self.options))
+        data = read(source, **options, categories=self._known, covariate_scaling=self._beside)
         self._check(data)
         for part in (data.train, data.held_out):
             self._check_codes(part, data.source)
@@ -165,9 +176,10 @@ class DataCard:
         Raises:
             DataError: they cannot be read, or have another shape or other columns than the model was trained on.
         """
-        if source == self.source:
+        if isinstance(source, str) and source == self.source:
             self._find()
         asked: dict[str, Any] = {"missing": missing or self.options.get("missing", "refuse"), "categories": self._known}
+        asked |= {"covariates": self.covariates, "covariate_scaling": self._beside}
         wanted = ("array", "label", "drop", "resize", "on_error")
         try:
             part = read_items(source, **self._options(wanted), **asked)
@@ -187,6 +199,10 @@ class DataCard:
     @property
     def _known(self) -> dict[str, tuple[str, ...]]:
         return {column: names for column, names in zip(self.columns, self.categories, strict=False) if names}
+
+    @property
+    def _beside(self) -> Scaling | None:
+        return self.covariate_scaling if self.covariates else None
 
     def _options(self, names: Sequence[str]) -> dict[str, Any]:
         return {n: tuple(v) if isinstance(v := self.options.get(n), list) else v for n in names}

@@ -1,10 +1,11 @@
 """Draws of a batch and their log weights: what every bound and every regularizer is made of."""
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from gapless import processes
@@ -13,6 +14,8 @@ from gapless.model import Model
 from gapless.ownership import frozen, log_prob_of
 
 __all__ = ["Draws", "draw"]
+
+Moves = Literal["all", "encoder", "decoder"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,9 @@ class Draws:
         z: draws of q(z|x), shape (samples, batch, latent).
         likelihood: p(x|z), batch_shape (samples * batch,), draws outermost.
         log_likelihood: log p(x|z) in nats, shape (samples, batch).
-        constant: whether decoder, likelihood and prior are constants here: only z carries gradients through them.
+        moves: what a loss of these draws can move. "encoder": decoder, likelihood and prior are constants, only z
+            carries gradients through them. "decoder", with z detached: encoder and posterior are constants, also within
+            a prior that is made of them. Or "all".
     """
 
     model: Model
@@ -39,7 +44,7 @@ class Draws:
     z: Float[Tensor, "samples batch latent"]
     likelihood: Distribution
     log_likelihood: Float[Tensor, "samples batch"]
-    constant: bool = False
+    moves: Moves = "all"
 
     @property
     def reconstruction(self) -> Float[Tensor, " batch"]:
@@ -62,15 +67,17 @@ class Draws:
         """All rows of the batch, from the rows of x or of what was decoded: a process of a job has its own alone."""
         return processes.gather(rows, self.z.shape[1], axis=axis) if self.model.shared else rows
 
-    def at(self, z: Tensor, *, constant: bool = False) -> "Draws":
-        """The same batch and posterior with other codes of shape (samples, batch, latent)."""
-        likelihood, log_likelihood = _explained(self.model, self.x, z, constant=constant)
-        return replace(self, z=z, likelihood=likelihood, log_likelihood=log_likelihood, constant=constant)
+    def at(self, z: Tensor, *, moves: Moves = "all") -> "Draws":
+        """The same batch and posterior with other codes (samples, batch, latent), scored as these draws are."""
+        likelihood, log_likelihood = _explained(self.model, self.x, z, moves=moves, like=self.likelihood)
+        return replace(self, z=z, likelihood=likelihood, log_likelihood=log_likelihood, moves=moves)
 
     def _log_prior(self) -> Tensor:
-        if not self.constant:
+        if self.moves == "all":
             return self.prior.log_prob(self.z)
-        return frozen(log_prob_of(self.model.prior))(self.z, self.model.encode)
+        if self.moves == "encoder":
+            return frozen(log_prob_of(self.model.prior))(self.z, self.model.encode)
+        return frozen(_LogPrior(self.model), "model.encoder", "model.posterior")(self.z)
 
     def _log_posterior(self, constant: bool) -> Tensor:
         if not constant:
@@ -85,7 +92,7 @@ def draw(
     samples: int = 1,
     generator: torch.Generator | None = None,
     pathwise: bool = True,
-    constant: bool = False,
+    moves: Moves = "all",
 ) -> Draws:
     """Encode a batch, draw codes, and decode them.
 
@@ -95,20 +102,34 @@ def draw(
         samples: draws z ~ q(z|x) an item, at least 1.
         generator: source of the noise; the global one when None.
         pathwise: whether the draws carry a gradient to the encoder (the reparameterization trick).
-        constant: whether decoder, likelihood and prior are constants: a loss of these draws cannot move them.
+        moves: what a loss of these draws can move; see `Draws`.
     """
     encoded = model.encoded(x)
     posterior = model.posterior(encoded)
     z = posterior.rsample((samples,), generator=generator)
     z = z if pathwise else z.detach()
-    likelihood, log_likelihood = _explained(model, x, z, constant=constant)
+    likelihood, log_likelihood = _explained(model, x, z, moves=moves)
     prior = model.prior_distribution()
-    return Draws(model, x, encoded, posterior, prior, z, likelihood, log_likelihood, constant)
+    return Draws(model, x, encoded, posterior, prior, z, likelihood, log_likelihood, moves)
 
 
-def _explained(model: Model, x: Tensor, z: Tensor, *, constant: bool) -> tuple[Distribution, Tensor]:
+def _explained(
+    model: Model, x: Tensor, z: Tensor, *, moves: Moves, like: Distribution | None = None
+) -> tuple[Distribution, Tensor]:
     """p(x|z) and log p(x|z), shape (samples, batch), for draws of shape (samples, batch, latent)."""
     samples = len(z)
     repeated = x if samples == 1 else x.expand(samples, *x.shape).flatten(0, 1)
-    likelihood = model.likelihood.calibrate(model.decode(z.flatten(0, 1), constant=constant), repeated)
+    decoded = model.decode(z.flatten(0, 1), constant=moves == "encoder")
+    likelihood = model.likelihood.calibrate(decoded, repeated, like=like)
     return likelihood, likelihood.log_prob(repeated).unflatten(0, (samples, -1))
+
+
+class _LogPrior(nn.Module):
+    """z -> log p(z) of a model, in which a prior that is made of posteriors meets encoder and posterior by name."""
+
+    def __init__(self, model: Model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.model.prior_distribution().log_prob(z)

@@ -60,8 +60,16 @@ def impute(run: Run, values: np.ndarray, *, samples: int = 1000, seed: int = 0) 
     return fill(run, values, samples=samples, seed=seed).values
 
 
-def fill(run: Run, values: np.ndarray, *, samples: int = 1000, seed: int = 0) -> Imputed:
-    """`impute`, with the effective number of draws of each item."""
+def fill(run: Run, values: np.ndarray, *, samples: int = 1000, seed: int = 0, context: Tensor | None = None) -> Imputed:
+    """`impute`, with the effective number of draws of each item.
+
+    Args:
+        run: as for `impute`.
+        values: as for `impute`.
+        samples: as for `impute`.
+        seed: as for `impute`.
+        context: of a conditional model, one row an item, shape (n, context).
+    """
     values = np.array(values)
     if values.shape[1:] != run.data.event_shape:
         raise UsageError(f"the items of this run have the shape {run.data.event_shape}; got {values.shape[1:]}")
@@ -77,8 +85,9 @@ def fill(run: Run, values: np.ndarray, *, samples: int = 1000, seed: int = 0) ->
         some = rows[start : start + step]
         x = torch.from_numpy(run.scaling(values[some])).to(model.offset)
         noise = generator(seed, "imputation", start)
+        bound = model if context is None else model.given(context[some])
         expected, least = expectation(
-            model, x, samples=samples, categorical=run.data.categorical, generator=noise
+            bound, x, samples=samples, categorical=run.data.categorical, generator=noise
         )  # fmt: skip
         raw = run.scaling.inverse(expected.numpy(force=True))
         values[some] = np.where(np.isnan(values[some]), raw, values[some])

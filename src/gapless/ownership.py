@@ -9,17 +9,22 @@ from torch.func import functional_call
 __all__ = ["frozen", "log_prob_of"]
 
 
-def frozen(module: nn.Module) -> Callable[..., Any]:
+def frozen(module: nn.Module, *parts: str) -> Callable[..., Any]:
     """The module as a function whose own parameters are constants; inputs keep their gradients.
 
     A player's loss is computed on the frozen modules of the other players, so it cannot move them.
+
+    Args:
+        module: the module.
+        parts: names of those modules in it that are constants, where not all are.
 
     >>> layer = nn.Linear(2, 1)
     >>> import torch
     >>> frozen(layer)(torch.ones(1, 2)).requires_grad
     False
     """
-    constants = {name: value.detach() for name, value in module.named_parameters()}
+    within = tuple(f"{part}." for part in parts) or ("",)
+    constants = {name: value.detach() for name, value in module.named_parameters() if name.startswith(within)}
     return lambda *inputs: functional_call(module, constants, inputs)
 
 

@@ -48,7 +48,7 @@ class Settings:
         kl_cycles: how many times a cyclic schedule starts again.
         capacity: nats an item that the KL is drawn to.
         free_bits: nats of each latent feature that cost nothing.
-        target: nats of reconstruction an item that geco holds.
+        target: nats of reconstruction an item that geco holds; by default those of half the variance explained.
         option: an option of the recipe, NAME=VALUE, as `gapless recipes` lists them; can be given more than once.
         device: cpu, cuda or mps.
     """

@@ -10,6 +10,7 @@ from torch.distributions import Distribution
 
 from gapless import posteriors, priors
 from gapless.audit import Law, Subject, laws, standard
+from gapless.conditions import refuse_covariates
 from gapless.data import Dataset, Items, batch
 from gapless.distributions import DiagonalNormal, FullNormal, Mixture, PoincareNormal, UniformOnSphere
 from gapless.distributions.flowing import Pushed
@@ -194,6 +195,7 @@ def check_auditable(data: Dataset, *, condition: bool = False) -> None:
         DataError: values are missing.
         UsageError: the models will be conditional.
     """
+    refuse_covariates(data.covariates, "an audit judges")
     if condition:
         raise UsageError(
             "conditional models are not compared: their latent space is another one for every label",

@@ -9,7 +9,7 @@ from gapless.audit import Scorecard, scorecard
 from gapless.audit.card import HEADLINE
 from gapless.cli.options import check_reference
 from gapless.cli.output import cards_table, print_json, say
-from gapless.conditions import given_label, labelled_data, of_label
+from gapless.conditions import given_label, labelled_data, of_label, refuse_covariates
 from gapless.data import Feed
 from gapless.errors import AuditBelowBar, UsageError
 from gapless.training import latent_statistics
@@ -35,6 +35,7 @@ def audit(
     if seed < 0:
         raise UsageError(f"--seed takes 0 or more; got {seed}")
     run = runs.load_run(folder)
+    refuse_covariates(run.data.covariates, "an audit judges")
     run.model = given_label(run.model, run.data.label_names, label)
     reference, why = adapters.suited_reference(run.model, reference)
     if why is not None:

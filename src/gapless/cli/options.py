@@ -42,10 +42,12 @@ class Reading:
     Args:
         held_out: share of the items held out, between 0 and 1.
         likelihood: auto, Bernoulli, NormalWithOptimalScale, Mixed (each column its own) or the name of another one.
+        noise_scale: shared, or feature: a scale for each, of a likelihood that learns the scale of its noise.
         scaling: auto, none, unit (to 0..1) or standard (mean 0, deviation 1).
         array: which array of an .npz holds the items.
         label: which column of a table holds the class.
         drop: columns of a table to leave out.
+        covariates: columns of a table, or arrays of an .npz, that encoder and decoder are given beside each item.
         resize: bring all images to this size, 32 or HEIGHTxWIDTH.
         on_error: stop or skip, at a file that cannot be read.
         missing: refuse missing values (NaN, empty cells), or keep them as not observed.
@@ -53,10 +55,12 @@ class Reading:
 
     held_out: float = 0.1
     likelihood: str = "auto"
+    noise_scale: str = "shared"
     scaling: str = "auto"
     array: str | None = None
     label: str | None = None
     drop: tuple[str, ...] = ()
+    covariates: tuple[str, ...] = ()
     resize: str | None = None
     on_error: str = "stop"
     missing: str = "refuse"
@@ -74,6 +78,8 @@ class Reading:
             array=self.array,
             label=self.label,
             drop=self.drop,
+            noise_scale=self.noise_scale,
+            covariates=[name for text in self.covariates for name in text.split(",")],
             resize=parse_size(self.resize),
             on_error=self.on_error,
             missing=self.missing,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gapless import runs
 from gapless.cli.output import say, write_columns, write_items, write_raw
-from gapless.conditions import classified, given, given_label, labelled
+from gapless.conditions import classified, context_of, given, given_values, labelled
 from gapless.data import Feed, Items
 from gapless.errors import DataError, UsageError
 from gapless.model import Model
@@ -21,14 +21,23 @@ __all__ = ["decode", "encode", "impute", "interpolate", "reconstruct", "sample"]
 BATCH = 512
 
 
-def sample(folder: Path, *, count: int, output: Path | None, seed: int, json: bool, label: str | None = None) -> None:
+def sample(
+    folder: Path,
+    *,
+    count: int,
+    output: Path | None,
+    seed: int,
+    json: bool,
+    label: str | None = None,
+    values: tuple[str, ...] = (),
+) -> None:
     """Decodes of draws from the prior."""
     if not 1 <= count <= 1_000_000:
         raise UsageError(f"--count takes 1 to 1,000,000; got {count}")
     if seed < 0:
         raise UsageError(f"--seed takes 0 or more; got {seed}")
     run = runs.load_run(folder)
-    run.model = given_label(run.model, run.data.label_names, label)
+    run.model = given_values(run, label, _numbers(values))
     codes = run.model.sample_codes(count, generator=generator(seed, "sample"))
     write_items(_decode(run, codes), output, card=run.data, as_json=json)
 
@@ -48,9 +57,18 @@ def encode(folder: Path, source: str | None, *, output: Path | None, json: bool)
     write_columns(loc, names, output, as_json=json, extra=extra)
 
 
-def decode(folder: Path, codes: Path, *, output: Path | None, json: bool) -> None:
+def decode(
+    folder: Path,
+    codes: Path,
+    *,
+    output: Path | None,
+    json: bool,
+    label: str | None = None,
+    values: tuple[str, ...] = (),
+) -> None:
     """Decodes of codes from a file."""
     run = runs.load_run(folder)
+    run.model = given_values(run, label, _numbers(values))
     write_items(_decode(run, _read_codes(codes, run.model.latent)), output, card=run.data, as_json=json)
 
 
@@ -73,7 +91,9 @@ def impute(folder: Path, source: str | None, *, samples: int, output: Path | Non
     items, label_names = _items(run, source, missing="keep")
     raw = items.take(np.arange(len(items)))
     missing = int(np.isnan(raw).sum()) if raw.dtype.kind == "f" else 0
-    filled = fill(run, raw, samples=samples, seed=seed)
+    told = classified(run.model, run.objective, Feed(items, run.scaling)).items
+    context = context_of(run.model, told, range(len(told)))
+    filled = fill(run, raw, samples=samples, seed=seed, context=context)
     say(f"{missing} of {raw.size} values were missing" + ("" if missing else ": nothing to fill"))
     if missing:
         low, middle = np.quantile(filled.effective, [0.05, 0.5])
@@ -99,6 +119,20 @@ def interpolate(
         begin, finish = model.embed(torch.stack([first, last]))
     codes = torch.lerp(begin, finish, torch.linspace(0, 1, steps)[:, None])
     write_items(_decode(run, codes, model), output, card=run.data, as_json=json, columns=steps)
+
+
+def _numbers(texts: tuple[str, ...]) -> dict[str, float]:
+    """`age=40` as a name and a number, each."""
+    found = {}
+    for text in texts:
+        name, _, number = text.rpartition("=")
+        try:
+            found[name.strip()] = float(number)
+        except ValueError:
+            name = ""
+        if not name.strip() or not np.isfinite(found[name.strip()]):
+            raise UsageError(f"--given takes NAME=NUMBER; got {text!r}", fix="for example --given age=40")
+    return found
 
 
 def _items(run: runs.Run, source: str | None, *, missing: str | None = None) -> tuple[Items, tuple[str, ...]]:

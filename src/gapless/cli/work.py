@@ -42,7 +42,9 @@ def compare(
     folder = output or Path("runs") / f"compare-{_stem(source)}"
     with claimed(folder, fresh=keeping.fresh, force=keeping.force) as place:
         data = _read(source, reading, settings)
-        if budget != "none" or settings.condition:  # the report, too, is of models that need no label
+        if (
+            budget != "none" or settings.condition or data.covariates
+        ):  # the report, too, is of models that need no label
             check_auditable(data, condition=settings.condition)
         place.begin(study.plan_of(data, settings, recipes=list(study.COMPARED), audit=budget, reference=reference))
         if place.finished:
@@ -198,6 +200,7 @@ def inspect(source: str, *, reading: Reading, json: bool) -> None:
             "shape of an item": " × ".join(map(str, data.event_shape)),
             "type": data.inspection.dtype,
             "range": f"{data.inspection.minimum:g} to {data.inspection.maximum:g}",
+            **({"covariates": ", ".join(data.covariates)} if data.covariates else {}),
             "classes": ", ".join(f"{name} ({n:,})" for name, n in data.inspection.class_counts.items()) or "none",
             "constant features": str(data.inspection.constant_features),
             "likelihood": data.likelihood,

@@ -23,6 +23,8 @@ _MOST_CLASSES = 256
 MIXED = "Mixed"
 _WHOLE = ("Poisson", "NegativeBinomial", "ZeroInflatedNegativeBinomial", "Categorical")
 """Likelihoods of whole numbers: any scaling would leave none."""
+_LEARNED_SCALE = ("NormalWithLearnedScale", "LaplaceWithLearnedScale")
+"""Likelihoods that learn one scale of their noise, or one a feature."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ def choose(
     scaling: str,
     where: str,
     missing: bool = False,
+    noise_scale: str = "shared",
 ) -> Choice:
     """The scaling and the likelihood for some data.
 
@@ -76,6 +79,7 @@ def choose(
         scaling: "auto", "none", "unit" or "standard".
         where: the source, for messages.
         missing: whether values that are not a number were not observed.
+        noise_scale: whether a learned scale of the noise is "shared", or one a "feature".
 
     Raises:
         DataError: if scaled values leave the range of float32, or a column has no value at all.
@@ -102,11 +106,17 @@ def choose(
             "its values are no densities; NormalWithOptimalScale suits them"
         )
     _note_counts(facts, likelihood)
-    return Choice(taken, likelihood, _inspection(facts), _arguments(facts, likelihood, where))
+    return Choice(taken, likelihood, _inspection(facts), _arguments(facts, likelihood, where, noise_scale))
 
 
-def _arguments(facts: _Facts, likelihood: str, where: str) -> dict[str, Any]:
+def _arguments(facts: _Facts, likelihood: str, where: str, noise_scale: str) -> dict[str, Any]:
     """What the likelihood must be told of the data."""
+    if noise_scale != "shared":
+        if noise_scale != "feature" or likelihood not in _LEARNED_SCALE:
+            what = f"a noise scale is shared, or one a feature of {' or '.join(_LEARNED_SCALE)}"
+            said = f"{what}; got {noise_scale!r} and the likelihood {likelihood}"
+            raise UsageError(said, where=where, fix=f"use --likelihood {_LEARNED_SCALE[0]} --noise-scale feature")
+        return {"shape": list(facts.raw.values.shape[1:])}
     if likelihood == MIXED:
         return {"columns": facts.heads}
     if likelihood != "Categorical":

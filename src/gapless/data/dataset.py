@@ -21,6 +21,7 @@ class Items:
         values: (n_source, *event) raw; may stay on disk (a `np.memmap` or `OnDisk`), and is then never copied whole.
         labels: (n,) int64 codes into the label names, aligned with `index`; None without labels.
         index: (n,) int64 positions into `values`.
+        covariates: (n, covariates) float32, standardised, aligned with `index`; None without any.
 
     >>> Items(np.array([[10], [20], [30]]), None, np.array([2, 0])).take([0]).tolist()
     [[30]]
@@ -29,6 +30,7 @@ class Items:
     values: Values
     labels: np.ndarray | None
     index: np.ndarray
+    covariates: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -37,6 +39,12 @@ class Items:
     def event_shape(self) -> tuple[int, ...]:
         """Shape of one item: (channels, height, width) or (columns,)."""
         return tuple(self.values.shape[1:])
+
+    def at(self, positions: Any) -> "Items":
+        """The items at some positions of this part, with what is known of them; the values are shared."""
+        rows = np.asarray(positions, dtype=np.int64)
+        labels, covariates = (None if known is None else known[rows] for known in (self.labels, self.covariates))
+        return Items(self.values, labels, self.index[rows], covariates)
 
     def take(self, positions: Any) -> np.ndarray:
         """The raw rows at some positions of this part.
@@ -68,6 +76,8 @@ class Dataset:
         arguments: what the likelihood is told of the data: the heads of a table's columns, or the number of classes.
         missing: whether values that are not a number were not observed.
         categories: for each column the names of its codes, () where it holds numbers; () if all do.
+        covariates: names of the numbers that are given beside each item.
+        covariate_scaling: their raw units to what a model is given; its moments come from `train` alone.
     """
 
     source: str
@@ -83,6 +93,8 @@ class Dataset:
     arguments: dict[str, Any] = field(default_factory=dict)
     missing: bool = False
     categories: tuple[tuple[str, ...], ...] = ()
+    covariates: tuple[str, ...] = ()
+    covariate_scaling: Scaling = field(default_factory=Scaling)
 
     @property
     def event_shape(self) -> tuple[int, ...]:

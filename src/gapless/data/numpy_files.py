@@ -107,7 +107,18 @@ class _Archive:
             refuse_shape(header.shape, where=self._at(name))
             values = self.load(name)
         labels, more = self._labels(request.label, name, len(values))
-        return from_array(values, labels, where=self._at(name), notes=notes + more)
+        raw = from_array(values, labels, where=self._at(name), notes=notes + more)
+        return replace(raw, covariates=self._covariates(request.covariates, len(values)))
+
+    def _covariates(self, names: tuple[str, ...], items: int) -> np.ndarray | None:
+        """Members of one number an item, side by side; None where these are no members but columns of a table."""
+        if not names or not self.members.keys() >= set(names):
+            return None
+        for name in names:
+            if self.headers[name].shape not in ((items,), (items, 1)) or self.headers[name].dtype.kind not in "buif":
+                what = f"a covariate is one number an item, shape ({items},); this has {self.headers[name].shape}"
+                raise DataError(what, where=self._at(name), fix="write each covariate as an array of its own")
+        return np.stack([np.asarray(self.load(name), np.float64).reshape(items) for name in names], axis=1)
 
     def load(self, name: str) -> np.ndarray:
         """One member: mapped if it is stored, else read within the cap."""

@@ -22,6 +22,7 @@ class Request:
         skip_errors: leave unreadable image files out, and say so, instead of stopping.
         keep_missing: values that are missing become NaN, instead of stopping.
         categories: for each column of text that a model was trained on, the names of its codes.
+        covariates: columns of a table, or members of an npz, that are given beside each item.
     """
 
     array: str | None = None
@@ -31,6 +32,7 @@ class Request:
     skip_errors: bool = False
     keep_missing: bool = False
     categories: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    covariates: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Raw:
         full_scale: the largest value the format can hold, where it has one.
         train_items: if the source brings its own held-out part: the first so many are to train on.
         notes: decisions taken while reading.
+        covariates: (n, covariates) float64, what is given beside each item.
     """
 
     values: Any  # an array, or rows on disk (gapless.data.disk.Values)
@@ -58,6 +61,7 @@ class Raw:
     full_scale: float | None = None
     train_items: int | None = None
     notes: tuple[str, ...] = ()
+    covariates: np.ndarray | None = None
 
 
 def printable(name: str) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from gapless.data import columnar, tars
 from gapless.data.arrays import from_array, read_array, refuse_shape
 from gapless.data.choice import choose
+from gapless.data.covariates import standardised, taken
 from gapless.data.dataset import Dataset, Items
 from gapless.data.idx import holds_idx, is_idx, read_idx_file, read_idx_folder
 from gapless.data.images import SUFFIXES, read_image_folder, read_image_zip
@@ -19,14 +20,15 @@ from gapless.data.inspection import refuse_unusable, survey
 from gapless.data.numpy_files import read_npy, read_npz
 from gapless.data.pieces import Pieces, from_raw
 from gapless.data.raw import Raw, Request, printable
-from gapless.data.scaling import NAMES
+from gapless.data.requests import check_options, known_categories, names_of, request_of
+from gapless.data.scaling import Scaling
 from gapless.data.shards import holds_shards, read_shards
 from gapless.data.shuffles import split
 from gapless.data.sprites import read_sprites, sprite_factors
 from gapless.data.tables import read_table
 from gapless.errors import DataError, UsageError
 
-__all__ = ["BUILT_IN", "Everything", "factors_of", "load_pieces", "read", "read_items", "request_of"]
+__all__ = ["BUILT_IN", "Everything", "factors_of", "load_pieces", "read", "read_items"]
 
 Reader = Callable[[Path, Request], Raw]
 
@@ -58,6 +60,9 @@ def read(
     on_error: str = "stop",
     missing: str = "refuse",
     categories: Mapping[str, Sequence[str]] | None = None,
+    covariates: Sequence[str] = (),
+    covariate_scaling: Scaling | None = None,
+    noise_scale: str = "shared",
 ) -> Dataset:
     """Read a source, split it, look at it, and choose the scaling and the likelihood that suit it.
 
@@ -75,6 +80,9 @@ def read(
         on_error: "stop" at an image file that cannot be read, or "skip" it and say so in the notes.
         missing: "refuse" values that are missing (NaN, empty cells, nulls), or "keep" them as not observed.
         categories: for columns of text whose categories are known, the names of their codes; others are found.
+        covariates: columns of a table, or one-number-an-item members of an npz, that encoder and decoder are given.
+        covariate_scaling: their raw units to those of a model that exists; by default that of the items to train on.
+        noise_scale: of a likelihood that learns the scale of its noise: one that is "shared", or one a "feature".
 
     Returns:
         The dataset; `inspection.notes` has every decision taken.
@@ -98,10 +106,13 @@ def read(
         "on_error": on_error,
         "missing": missing,
     }
-    _check(options)
+    given = names_of(covariates)
+    options |= {"covariates": list(given)} if given else {}
+    options |= {"noise_scale": noise_scale} if noise_scale != "shared" else {}
+    check_options(options)
     request = request_of(array=array, label=label, drop=drop, resize=resize, on_error=on_error, missing=missing)
-    raw, name = _load(source, replace(request, categories=_known(categories)))
-    return _dataset(raw, name, options)
+    raw, name = _load(source, replace(request, categories=known_categories(categories), covariates=given))
+    return _dataset(raw, name, options, given, covariate_scaling)
 
 
 @dataclass(frozen=True)
@@ -133,6 +144,8 @@ def read_items(
     on_error: str = "stop",
     missing: str = "refuse",
     categories: Mapping[str, Sequence[str]] | None = None,
+    covariates: Sequence[str] | None = (),
+    covariate_scaling: Scaling | None = None,
 ) -> Everything:
     """Read all items of a source, one or more, for a model that exists: no split, no choice of scaling.
 
@@ -145,78 +158,29 @@ def read_items(
         on_error: as for `read`.
         missing: as for `read`.
         categories: for each column of text that the model was trained on, the names of its codes.
+        covariates: as for `read`.
+        covariate_scaling: their raw units to those of the model.
 
     Raises:
         DataError: if the data cannot be read or used.
         UsageError: if an argument cannot be used.
     """
     request = request_of(array=array, label=label, drop=drop, resize=resize, on_error=on_error, missing=missing)
-    raw, name = _load(source, replace(request, categories=_known(categories)))
+    raw, name = _load(
+        source, replace(request, categories=known_categories(categories), covariates=names_of(covariates))
+    )
     refuse_shape(raw.values.shape, where=name)
     refuse_unusable(raw.values, columns=raw.columns, where=name, missing=request.keep_missing)
-    everything = _items(raw, np.arange(len(raw.values)))
+    everything = _items(raw, np.arange(len(raw.values)), covariate_scaling or Scaling())
     return Everything(everything, raw.columns, raw.label_names, name, raw.categories)
 
 
-def request_of(
-    *,
-    array: str | None,
-    label: str | None,
-    drop: Sequence[str],
-    resize: Sequence[int] | None,
-    on_error: str,
-    missing: str = "refuse",
-) -> Request:
-    """The wishes of the user, checked.
-
-    Raises:
-        UsageError: if one cannot be used.
-    """
-    _check_choice("on_error", on_error, ("stop", "skip"))
-    _check_choice("missing", missing, ("refuse", "keep"))
-    names = (drop,) if isinstance(drop, str) else tuple(drop)
-    return Request(array, label, names, _size(resize), on_error == "skip", missing == "keep")
-
-
-def _known(categories: Mapping[str, Sequence[str]] | None) -> dict[str, tuple[str, ...]]:
-    return {column: tuple(names) for column, names in (categories or {}).items()}
-
-
-def _check_choice(key: str, value: Any, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise UsageError(f"{key} needs one of {', '.join(allowed)}; got {value!r}", where=key)
-
-
-def _check(options: dict[str, Any]) -> None:
-    _check_split(options["held_out"], options["seed"])
-    _check_choice("scaling", options["scaling"], NAMES)
-    if not isinstance(options["likelihood"], str) or not options["likelihood"]:
-        raise UsageError(f"likelihood needs a name or 'auto'; got {options['likelihood']!r}", where="likelihood")
-    _size(options["resize"])
-
-
-def _check_split(held_out: Any, seed: Any) -> None:
-    if isinstance(held_out, bool) or not isinstance(held_out, int | float) or not 0 < held_out < 1:
-        what = f"held_out is a fraction inside (0, 1); got {held_out!r}"
-        raise UsageError(what, where="held_out", fix="for instance 0.1: one item in ten")
-    if not _whole(seed) or seed < 0:
-        raise UsageError(f"seed is a whole number from 0; got {seed!r}", where="seed")
-
-
-def _size(resize: Any) -> tuple[int, int] | None:
-    if resize is None:
-        return None
-    pair = isinstance(resize, list | tuple) and len(resize) == 2
-    if not pair or not all(_whole(v) and 1 <= v <= 65535 for v in resize):
-        raise UsageError(f"resize needs (height, width) in pixels, 1 to 65535; got {resize}", where="resize")
-    return (resize[0], resize[1])
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
 def _load(source: Any, request: Request) -> tuple[Raw, str]:
+    raw, name = _loaded(source, request)
+    return taken(raw, request.covariates, where=name), name
+
+
+def _loaded(source: Any, request: Request) -> tuple[Raw, str]:
     if isinstance(source, str) and source in BUILT_IN:
         _refuse_options(request, frozenset(), source)
         return BUILT_IN[source](), source
@@ -346,7 +310,9 @@ def _refuse_options(request: Request, takes: frozenset[str], where: str) -> None
             raise UsageError(f"{key} has no meaning for this source", where=where, fix=f"leave {key} out")
 
 
-def _dataset(raw: Raw, name: str, options: dict[str, Any]) -> Dataset:
+def _dataset(
+    raw: Raw, name: str, options: dict[str, Any], covariates: tuple[str, ...], covariate_scaling: Scaling | None
+) -> Dataset:
     refuse_shape(raw.values.shape, where=name, least=2)
     refuse_unusable(raw.values, columns=raw.columns, where=name, missing=options["missing"] == "keep")
     train_index, held_index = _parts(raw, options["held_out"], options["seed"])
@@ -360,12 +326,14 @@ def _dataset(raw: Raw, name: str, options: dict[str, Any]) -> Dataset:
         scaling=options["scaling"],
         where=name,
         missing=options["missing"] == "keep",
+        noise_scale=options.get("noise_scale", "shared"),
     )
+    beside = covariate_scaling or standardised(raw.covariates, train_index)
     return Dataset(
         source=name,
         kind=raw.kind,
-        train=_items(raw, train_index),
-        held_out=_items(raw, held_index),
+        train=_items(raw, train_index, beside),
+        held_out=_items(raw, held_index, beside),
         columns=raw.columns,
         label_names=raw.label_names,
         scaling=choice.scaling,
@@ -375,6 +343,8 @@ def _dataset(raw: Raw, name: str, options: dict[str, Any]) -> Dataset:
         arguments=choice.arguments,
         missing=options["missing"] == "keep",
         categories=raw.categories,
+        covariates=covariates,
+        covariate_scaling=beside,
     )
 
 
@@ -385,5 +355,6 @@ def _parts(raw: Raw, held_out: float, seed: int) -> tuple[np.ndarray, np.ndarray
     return np.arange(raw.train_items), np.arange(raw.train_items, items)
 
 
-def _items(raw: Raw, index: np.ndarray) -> Items:
-    return Items(raw.values, None if raw.labels is None else raw.labels[index], index)
+def _items(raw: Raw, index: np.ndarray, beside: Scaling) -> Items:
+    labels, covariates = (None if known is None else known[index] for known in (raw.labels, raw.covariates))
+    return Items(raw.values, labels, index, None if covariates is None else beside(covariates))

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gapless.data.readers import load_pieces, request_of
+from gapless.data.readers import load_pieces
+from gapless.data.requests import request_of
 from gapless.data.shards import write_pieces
 
 __all__ = ["write_shards"]

@@ -45,6 +45,7 @@ class Summary:
         factors: scores against known factors; None where none are known.
         likeness: generated against real items, one entry for each kind of features asked for.
         columns: names of the data features of a table, () for images.
+        moved: what moves codes after they are drawn from q(z|x), in the bound that was trained; None in most.
     """
 
     recipe: str
@@ -58,6 +59,7 @@ class Summary:
     factors: Disentanglement | None
     likeness: tuple[Compared, ...]
     columns: tuple[str, ...]
+    moved: str | None = None
 
     @property
     def kl_by_feature(self) -> dict[str, float]:
@@ -75,6 +77,11 @@ class Summary:
     def warnings(self) -> tuple[str, ...]:
         """What a reader should know before quoting the numbers."""
         found, evidence = [], self.bounds.evidence
+        if self.moved is not None:
+            found.append(
+                "ELBO and log p(x) are bounds with draws of plain q(z|x); the bound that was trained, with codes moved "
+                f"by {self.moved}, is {-self.loss:.2f}: minus the trained objective"
+            )
         if evidence is None:
             found.append("no log p(x): the codes of this model, or its likelihood, have no density")
         elif evidence.dominated:
@@ -196,6 +203,7 @@ def evaluate(
         factors=work.factors(known, seed) if known else None,
         likeness=work.likeness(kinds, seed),
         columns=run.data.columns,
+        moved=run.objective.moved,
     )
 
 
@@ -229,8 +237,7 @@ class _Work:
     @property
     def items(self) -> Items:
         """The items chosen, with the classes they were read with."""
-        part, rows = self.as_read, self.positions.numpy()
-        return Items(part.values, None if part.labels is None else part.labels[rows], part.index[rows])
+        return self.as_read.at(self.positions.numpy())
 
     def loss(self, seed: int) -> float:
         """The trained objective."""
@@ -263,7 +270,9 @@ class _Work:
         """Refuse features that these items, or this model, do not have."""
         if "embedding" in kinds and self.run.model.context:
             raise UsageError(
-                "a conditional model has another embedding for every label", where="features", fix="use pixels or pca"
+                "a conditional model has another embedding for every label or covariate",
+                where="features",
+                fix="use pixels or pca",
             )
         broken = int(np.isnan(self._real(seed)).reshape(len(self._compared(seed)), -1).any(1).sum()) if kinds else 0
         if broken:
@@ -298,9 +307,7 @@ class _Work:
         rows, real = self._compared(seed), self._real(seed)
         # grey pictures are shown as their means, and judged as they are shown; bits and rows of tables are draws
         noise = self.run.data.kind == "table" or self._discrete()
-        part, chosen = self.feed.items, rows.numpy()
-        like = Items(part.values, None if part.labels is None else part.labels[chosen], part.index[chosen])
-        made = generated_items(self.run.model, like, noise=noise, seed=seed)
+        made = generated_items(self.run.model, self.feed.items.at(rows.numpy()), noise=noise, seed=seed)
         training = self._training(len(real), seed)
         return tuple(
             compared(kind, self.run.model, real=real, generated=made, training=training, drawn=noise) for kind in kinds
@@ -318,8 +325,11 @@ class _Work:
 
 
 def _joined(first: Items, second: Items) -> Items:
-    both = None if first.labels is None or second.labels is None else np.concatenate([first.labels, second.labels])
-    return Items(first.values, both, np.concatenate([first.index, second.index]))
+    labels, covariates = (
+        None if ours is None or theirs is None else np.concatenate([ours, theirs])
+        for ours, theirs in ((first.labels, second.labels), (first.covariates, second.covariates))
+    )
+    return Items(first.values, labels, np.concatenate([first.index, second.index]), covariates)
 
 
 def _kinds(features: Features) -> list[str | tuple[str, Extractor]]:

@@ -102,7 +102,7 @@ def _some(items: Items, limit: int, *, seed: int, part: int) -> Items:
         return items
     drawn = torch.randperm(len(items), generator=generator(seed, "picture", 2, part))[:limit]
     chosen = np.sort(drawn.numpy())
-    return Items(items.values, None if items.labels is None else items.labels[chosen], items.index[chosen])
+    return items.at(chosen)
 
 
 def quantised(values: Any, low: float, high: float) -> np.ndarray:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import gapless
-from gapless.conditions import given_label, labelled_data, of_label
+from gapless.conditions import given_label, labelled_data, of_label, refuse_covariates
 from gapless.data import Dataset
 from gapless.errors import DataError, UsageError
 from gapless.explorer.items import Shown, quantised, shown_items
@@ -132,6 +132,8 @@ def labelled_runs(runs: Mapping[str, Run], data: Dataset, label: str | None) -> 
         UsageError: a conditional run without a label, or a label that no run has a use for.
         DataError: no item has that label.
     """
+    for run in runs.values():
+        refuse_covariates(run.data.covariates, "the explorer shows")
     conditional = [run for run in runs.values() if run.model.context]
     if not conditional and label is None:
         return dict(runs), data

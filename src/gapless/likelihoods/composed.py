@@ -69,10 +69,11 @@ class Mixed(Likelihood):
     def offset(self, mean: Float[Tensor, " columns"]) -> Tensor:
         return torch.cat([head.offset(values).flatten() for head, values in self.groups.split(mean)])
 
-    def calibrate(self, distribution: Distribution, x: Tensor) -> Distribution:
+    def calibrate(self, distribution: Distribution, x: Tensor, *, like: Distribution | None = None) -> Distribution:
         assert isinstance(distribution, distributions.Mixed)
-        parts = zip(self.groups.heads, distribution.parts, distribution.split(x), strict=True)
-        calibrated: Any = [head.calibrate(part, some) for head, part, some in parts]
+        before = like.parts if isinstance(like, distributions.Mixed) else (None,) * len(distribution.parts)
+        parts = zip(self.groups.heads, distribution.parts, distribution.split(x), before, strict=True)
+        calibrated: Any = [head.calibrate(part, some, like=one) for head, part, some, one in parts]
         return distributions.Mixed(calibrated, self.groups.places)
 
 
@@ -175,9 +176,10 @@ class Masked(Likelihood):
     def offset(self, mean: Tensor) -> Tensor:
         return self.likelihood.offset(mean)
 
-    def calibrate(self, distribution: Distribution, x: Tensor) -> Distribution:
+    def calibrate(self, distribution: Distribution, x: Tensor, *, like: Distribution | None = None) -> Distribution:
         assert isinstance(distribution, distributions.Masked)
-        calibrated = self.likelihood.calibrate(distribution.likelihood, x)
+        before = like.likelihood if isinstance(like, distributions.Masked) else None
+        calibrated = self.likelihood.calibrate(distribution.likelihood, x, like=before)
         return distributions.Masked(calibrated)  # pyright: ignore[reportArgumentType]
 
 

@@ -49,7 +49,7 @@ class _Counts(Likelihood):
         """`log(1 + x)`."""
         return torch.log1p(x)
 
-    def calibrate(self, distribution: Distribution, x: Tensor) -> Distribution:
+    def calibrate(self, distribution: Distribution, x: Tensor, *, like: Distribution | None = None) -> Distribution:
         if not self.library:
             return distribution
         # An item without any count has no shares; it is scored under a total of 1.

@@ -96,10 +96,16 @@ class Likelihood(Part, ABC):
     def start(self, x: Float[Tensor, " items *event"]) -> None:
         """Begin at some training items in model units; called once, after `offset`, before training."""
 
-    def calibrate(self, distribution: Distribution, x: Tensor) -> Distribution:
+    def calibrate(self, distribution: Distribution, x: Tensor, *, like: Distribution | None = None) -> Distribution:
         """The distribution that x is scored by: the given one, unless the head takes something from x itself.
 
         For a scale fitted to the batch while training, or an item's own library size. Every bound goes through it.
+
+        Args:
+            distribution: what `forward` gave.
+            x: the items that are scored.
+            like: what this batch was calibrated to before, where it is decoded once more in the same step: what was
+                fitted to it then holds, and nothing is learned again.
         """
         return distribution
 

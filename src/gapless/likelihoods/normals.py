@@ -66,8 +66,9 @@ class NormalWithOptimalScale(Likelihood):
     """`p(x|z) = N(decoder(z), scale^2)` with the maximum-likelihood scale: sigma-VAE, Rybkin et al. (2021).
 
     While training, `scale^2` is the batch's own mean squared error: the loss is stationary in the scale there, so the
-    gradient is that of `D/2 log MSE`. A running average of it is the scale of the finished model, and evaluation uses
-    that fixed one: the density does not depend on what is evaluated.
+    gradient is that of `D/2 log MSE`. It is fitted once a step, to the reconstruction; what is decoded beside it has
+    its scale. A running average of it is the scale of the finished model, and evaluation uses that fixed one: the
+    density does not depend on what is evaluated.
 
     The average is over all draws of an item alike: the maximiser of the ELBO. That of an importance bound weighs them,
     `scale^2 = 1/(B D) sum_i sum_k w_ik |x_i - decoder(z_ik)|^2`, w the normalised weights, and is smaller. Bounds under
@@ -102,15 +103,19 @@ class NormalWithOptimalScale(Likelihood):
     def offset(self, mean: Float[Tensor, " *event"]) -> Float[Tensor, " parameters *event"]:
         return mean[None]
 
-    def calibrate(self, distribution: Distribution, x: Tensor) -> Distribution:
+    def calibrate(self, distribution: Distribution, x: Tensor, *, like: Distribution | None = None) -> Distribution:
         if not self.training:
             return distribution
-        with torch.no_grad():
-            error = self._error(x - distribution.mean)
-            self.variance.mul_(self.memory).add_((1 - self.memory) * error)
-            self.weight.mul_(self.memory).add_(1 - self.memory)
-            scale = error.sqrt().clamp_min(SCALE_FLOOR)
+        scale = self._fitted(x - distribution.mean) if like is None else like.scale  # pyright: ignore[reportAttributeAccessIssue]
         return distributions.DiagonalNormal(distribution.mean, scale, event_dims=len(distribution.event_shape))
+
+    @torch.no_grad()
+    def _fitted(self, deviation: Tensor) -> Tensor:
+        """The scale of a batch, which the running average takes in."""
+        error = self._error(deviation)
+        self.variance.mul_(self.memory).add_((1 - self.memory) * error)
+        self.weight.mul_(self.memory).add_(1 - self.memory)
+        return error.sqrt().clamp_min(SCALE_FLOOR)
 
     def _error(self, deviation: Tensor) -> Tensor:
         """The mean square over what was observed; a batch without any keeps the scale."""

@@ -77,6 +77,8 @@ class HamiltonianELBO(Objective):
     torch.Size([2])
     """
 
+    moved = "a Hamiltonian flow"
+
     def __init__(
         self, latent: int, *, leaps: int = 3, step_size: float = 0.05, temperature: float = 2.0, samples: int = 1
     ):
@@ -89,8 +91,7 @@ class HamiltonianELBO(Objective):
         self.latent, self.leaps, self.samples = latent, leaps, samples
         self.step_size, self.temperature = step_size, temperature
         self.raw_step = nn.Parameter(torch.full((latent,), math.log(step_size / (LARGEST_STEP - step_size))))
-        excess = math.log(math.expm1(temperature - 1)) if temperature > 1 else None
-        self.raw_excess = None if excess is None else nn.Parameter(torch.tensor(excess))
+        self.raw_excess = nn.Parameter(torch.tensor(math.log(math.expm1(temperature - 1)))) if temperature > 1 else None
 
     @property
     def effective_beta(self) -> float:

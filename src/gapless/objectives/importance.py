@@ -166,7 +166,8 @@ class PIWAE(_Importance):
     """The encoder climbs MIWAE(M, K), decoder and prior climb IWAE(M K): Rainforth et al. (2018).
 
     Each by its own gradient: the encoder's bound is computed with decoder and prior frozen, the other with the draws
-    held. The value reported is the tighter bound, IWAE(M K).
+    held, and with encoder and posterior frozen where the prior is made of them (VampPrior). The value reported is the
+    tighter bound, IWAE(M K).
 
     Args:
         outer: M, groups an item, at least 1.
@@ -190,10 +191,10 @@ class PIWAE(_Importance):
 
     def forward(self, model: Model, x: Tensor, *, step: int = 0, generator: torch.Generator | None = None) -> Terms:
         pathwise = self.estimator != "score-function"
-        moving = draw(model, x, samples=self.draws, generator=generator, pathwise=pathwise, constant=True)
+        moving = draw(model, x, samples=self.draws, generator=generator, pathwise=pathwise, moves="encoder")
         log_weights = moving.log_weights(constant_posterior=self.estimator in _CONSTANT_POSTERIOR)
         encoders = self._estimated(moving, log_weights, ((1.0, self.outer),))
-        held = moving.at(moving.z.detach())
+        held = moving.at(moving.z.detach(), moves="decoder")
         decoders = mixed_bound(held.log_weights(constant_posterior=True), self.mixture)
         return self._terms(held, decoders + encoders - encoders.detach())
 

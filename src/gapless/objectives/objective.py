@@ -45,6 +45,7 @@ class Objective(Part, ABC):
         samples: draws z ~ q(z|x) an item.
         steps: optimizer steps in all; None until `plan` says so, and then everything has its value of the end.
         comparable: whether held-out losses of different epochs, taken at the end's weights, measure the same thing.
+        moved: what moves codes after they are drawn from q(z|x), in words, where its bound is that of the moved ones.
         freezes: whether it runs a network with its weights held constant, which needs them whole on every process.
     """
 
@@ -52,6 +53,7 @@ class Objective(Part, ABC):
     steps: int | None = None
     comparable: bool = True
     freezes: bool = False
+    moved: str | None = None
 
     def plan(self, steps: int, items: int | None = None) -> None:
         """Say what is planned; no part of the state.
@@ -69,6 +71,14 @@ class Objective(Part, ABC):
             step: optimizer steps taken so far, for weights that change with it.
         """
         return getattr(self, "effective_beta", None)
+
+    def start(self, model: Model, x: Tensor) -> None:
+        """Look at some training items in model units, once, before training; for what is derived from them.
+
+        Args:
+            model: the model, at its start.
+            x: the items, shape (items, *event).
+        """
 
     @abstractmethod
     def forward(self, model: Model, x: Tensor, *, step: int = 0, generator: torch.Generator | None = None) -> Terms:
@@ -93,6 +103,7 @@ class Around(Objective):
         super().__init__()
         self.objective = objective
         self.samples, self.comparable, self.freezes = objective.samples, objective.comparable, objective.freezes
+        self.moved = objective.moved
 
     @property
     def effective_beta(self) -> float:
@@ -105,3 +116,6 @@ class Around(Objective):
     def plan(self, steps: int, items: int | None = None) -> None:
         super().plan(steps, items)
         self.objective.plan(steps, items)
+
+    def start(self, model: Model, x: Tensor) -> None:
+        self.objective.start(model, x)

@@ -21,7 +21,8 @@ class VampPrior(Prior):
     encoder's own, so it is trained through its prior, too.
 
     In a conditional model each pseudo-input has a context c_k of its own, `q(z | u_k, c_k)`, which starts at that of
-    its item, is trained with it, and stays within [0, 1]: the prior is the same for every class.
+    its item, is trained with it, and stays within the range of the contexts seen then: the prior is the same for every
+    class and covariate.
 
     Args:
         latent: number of latent features, at least 1.
@@ -37,6 +38,8 @@ class VampPrior(Prior):
 
     low: Tensor
     high: Tensor
+    least: Tensor
+    most: Tensor
 
     def __init__(self, latent: int, event_shape: Sequence[int], components: int = 100, *, context: int = 0):
         super().__init__()
@@ -47,6 +50,8 @@ class VampPrior(Prior):
         self.inputs = nn.Parameter(torch.rand(components, *self.event_shape))
         if context:
             self.contexts = nn.Parameter(torch.full((components, context), 1 / context))
+            self.register_buffer("least", torch.zeros(context))
+            self.register_buffer("most", torch.ones(context))
         ends = (self.event_shape[0], *[1] * (len(self.event_shape) - 1))
         self.register_buffer("low", torch.zeros(ends))
         self.register_buffer("high", torch.ones(ends))
@@ -58,6 +63,8 @@ class VampPrior(Prior):
         self.inputs.copy_(known[torch.arange(self.components) % len(known)])
         if self.context and context is not None:
             self.contexts.copy_(context[torch.arange(self.components) % len(context)])
+            self.least.copy_(context.amin(0))
+            self.most.copy_(context.amax(0))
         others = [axis for axis in range(x.dim()) if axis != 1]
         self.low.copy_(known.amin(others).reshape(self.low.shape))
         self.high.copy_(known.amax(others).reshape(self.high.shape))
@@ -66,5 +73,5 @@ class VampPrior(Prior):
         if encode is None:
             raise UsageError("a VampPrior is made of posteriors: it needs the model's encode")
         inputs = torch.clamp(self.inputs, self.low, self.high)
-        given = (torch.clamp(self.contexts, 0, 1),) if self.context else ()
+        given = (torch.clamp(self.contexts, self.least, self.most),) if self.context else ()
         return distributions.Mixture(self.inputs.new_zeros(self.components), encode(inputs, *given))

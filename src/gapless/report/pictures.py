@@ -145,8 +145,7 @@ def _items_on_map(data: Dataset, seed: int) -> dict[str, Items]:
 
 def _some(items: Items, count: int, seed: int) -> Items:
     positions = np.sort(np.random.default_rng(seed).permutation(len(items))[: max(count, 0)])
-    labels = None if items.labels is None else items.labels[positions]
-    return Items(items.values, labels, items.index[positions])
+    return items.at(positions)
 
 
 def reach(loc: Tensor) -> tuple[float, float]:

@@ -118,7 +118,7 @@ def plan_of(data: Dataset, settings: Settings, **more: Any) -> dict[str, Any]:
     """What a result depends on but the machine; plain data."""
     card = DataCard.of(data).to_dict()
     known = {name: card[name] for name in ("kind", "event_shape", "likelihood", "scaling", "columns", "items")}
-    known |= {name: card[name] for name in ("arguments", "missing", "categories") if card[name]}
+    known |= {name: card[name] for name in ("arguments", "missing", "categories", "covariates") if card.get(name)}
     # In how many parts a step is computed changes memory and time: a run may go on with others.
     return {
         **more,
@@ -145,11 +145,15 @@ class Work:
             told = describe(self.likelihood)
             self.data = replace(self.data, likelihood=told.pop("kind"), arguments=told)
         self.data = known_classes(self.data) if recipe.semi_supervised else check_classes(self.data)
-        self.classes = number_of_classes(self.data) if self.settings.condition or recipe.conditional else 0
+        if recipe.semi_supervised and self.data.covariates:
+            raise UsageError(f"{self.recipe} is given classes alone", where="covariates", fix="leave --covariates out")
+        of_covariates = bool(self.data.covariates) and not self.data.label_names
+        asked = self.settings.condition or (recipe.conditional and not of_covariates)
+        self.context = (number_of_classes(self.data) if asked else 0) + len(self.data.covariates)
 
     def made(self, place: Workplace, max_time: float | None) -> Run:
         """Trained in a folder, or loaded from it where that was done before."""
-        more = {"labels": _digest(self.data)} if self.classes else {}  # of a conditional model they matter
+        more = {"labels": _digest(self.data)} if self.context else {}  # of a conditional model they matter
         if self.likelihood is not None:
             more["head"] = _digest_of(self.likelihood)
         identity = place.begin(plan_of(self.data, self.settings, recipe=self.recipe, **more))
@@ -181,7 +185,10 @@ class Work:
         model.center(*moments_of(feed, model.likelihood.view))
         started = some_of(data.train, settings.seed, STARTING_ITEMS)
         seen = in_parts(model, settings)
-        given(seen, started, range(len(started))).start(batch(started, data.scaling).to(feed.device))
+        bound = given(seen, started, range(len(started)))
+        first = batch(started, data.scaling).to(feed.device)
+        bound.start(first)
+        objective.start(bound, first)
         told = (*self.callbacks, *self._watching(model, held_out, folder))
         history = fit(model, objective, feed, held_out, settings=settings, callbacks=told, saving=saving)
         epochs = settings.epochs_for(len(feed))
@@ -204,7 +211,7 @@ class Work:
             channels=settings.channels,
             activation=settings.activation,
             options=settings.options(),
-            context=self.classes,
+            context=self.context,
             known=known_of(data),
             seed=settings.seed,
         )
@@ -235,9 +242,11 @@ class Work:
 
 
 def _digest(data: Dataset) -> str:
-    """Hexadecimal digits that stand for the labels and their names."""
-    labels = [part.labels for part in (data.train, data.held_out) if part.labels is not None]
-    return hashlib.sha256(b"".join([*(part.tobytes() for part in labels), repr(data.label_names).encode()])).hexdigest()
+    """Hexadecimal digits that stand for the labels and their names, and for the covariates."""
+    parts = (data.train, data.held_out)
+    known = [part.labels for part in parts if part.labels is not None]
+    known += [part.covariates for part in parts if part.covariates is not None]
+    return hashlib.sha256(b"".join([*(part.tobytes() for part in known), repr(data.label_names).encode()])).hexdigest()
 
 
 def _digest_of(head: likelihoods.Likelihood) -> str:
@@ -283,4 +292,4 @@ def _held_out(run: Run, seen: Model, feed: Feed, statistics: LatentStatistics) -
 def some_of(items: Items, seed: int, most: int = 20_000) -> Items:
     """So many items at most, in a random order: files are often sorted by class."""
     chosen = torch.randperm(len(items), generator=generator(seed, "picture", 1))[:most].numpy()
-    return Items(items.values, None if items.labels is None else items.labels[chosen], items.index[chosen])
+    return items.at(chosen)

@@ -238,8 +238,8 @@ class _Likelihood(Likelihood):
     def forward(self, parameters: Tensor) -> Distribution:
         return _Shared(self.head(parameters), self.batch)
 
-    def calibrate(self, distribution: Any, x: Tensor) -> Distribution:
-        return _Shared(self.head.calibrate(distribution.own, x), self.batch)
+    def calibrate(self, distribution: Any, x: Tensor, *, like: Any = None) -> Distribution:
+        return _Shared(self.head.calibrate(distribution.own, x, like=like and like.own), self.batch)
 
 
 class _Shared(Distribution):

@@ -17,6 +17,7 @@ def sample(
     *,
     count: Annotated[int, Parameter(name=["--count", "-n"])] = 64,
     label: str | None = None,
+    given: tuple[str, ...] = (),
     output: Output = None,
     seed: int = 0,
     json: bool = False,
@@ -27,13 +28,14 @@ def sample(
         run: a run folder.
         count: how many.
         label: the class to draw, for a conditional model.
+        given: NAME=NUMBER, the value of a covariate; once for each that the model was trained with.
         output: a .npy, .csv or .png file; CSV on the standard output by default.
         seed: seed of the draws.
         json: print a JSON object.
     """
     from gapless.cli import use
 
-    use.sample(run, count=count, output=output, seed=seed, json=json, label=label)
+    use.sample(run, count=count, output=output, seed=seed, json=json, label=label, values=given)
 
 
 @app.command
@@ -52,18 +54,29 @@ def encode(run: Path, data: str | None = None, /, *, output: Output = None, json
 
 
 @app.command
-def decode(run: Path, codes: Path, /, *, output: Output = None, json: bool = False) -> None:
+def decode(
+    run: Path,
+    codes: Path,
+    /,
+    *,
+    label: str | None = None,
+    given: tuple[str, ...] = (),
+    output: Output = None,
+    json: bool = False,
+) -> None:
     """Decode codes.
 
     Args:
         run: a run folder.
         codes: a .npy, .npz or .csv file of codes, one row each, as `gapless encode` writes it.
+        label: the class that a conditional model is given.
+        given: NAME=NUMBER, the value of a covariate; once for each that the model was trained with.
         output: a .npy, .csv or .png file; CSV on the standard output by default.
         json: print a JSON object.
     """
     from gapless.cli import use
 
-    use.decode(run, codes, output=output, json=json)
+    use.decode(run, codes, output=output, json=json, label=label, values=given)
 
 
 @app.command
