@@ -24,7 +24,8 @@ MARKS = (_ASIDE, _REPLACES)
 
 def aside_of(folder: Path) -> Path:
     """Where what is replaced stands."""
-    return folder.with_name(folder.name + ".old")
+    named = folder if folder.name else Path(os.path.abspath(folder))  # "." has no name
+    return named.parent / f"{named.name}.old"
 
 
 def stands_aside(folder: Path) -> bool:

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from gapless.data import read, read_items, readers
+from gapless.data import read, read_items, requests
 from gapless.errors import DataError, UsageError
 
 RNG = np.random.default_rng(1)
@@ -87,7 +87,7 @@ def test_arguments_that_cannot_be_used(wrong):
 )
 def test_arguments_of_another_type(wrong):
     with pytest.raises(UsageError):
-        readers._check({**read("digits").options, **wrong})
+        requests.check_options({**read("digits").options, **wrong})
 
 
 def test_moments_come_from_the_train_part_alone(monkeypatch):

@@ -83,8 +83,7 @@ class ELBO(Objective):
     def forward(self, model: Model, x: Tensor, *, step: int = 0, generator: torch.Generator | None = None) -> Terms:
         draws = draw(model, x, samples=self.samples, generator=generator)
         reconstruction, kl = draws.reconstruction, draws.divergence()
-        steady = self.schedule == "constant"
-        share = 1.0 if steady else of_step(lambda step: self.ramp(step, self.steps), step, kl)
+        share = 1.0 if self.schedule == "constant" else of_step(lambda step: self.ramp(step, self.steps), step, kl)
         regularization = self.control.charged(draws, kl, share)
         # A term of weight 0 is left out, not multiplied: an autoencoder's KL is infinite.
         weighted = ((self.reconstruction, reconstruction), (self.regularization, regularization))
