@@ -1,4 +1,4 @@
-"""Whether final losses agree within half a nat: means over rounds, with their standard errors."""
+"""Whether final losses agree with ours within half a nat: means over rounds, with their standard errors."""
 
 import math
 import statistics
@@ -14,22 +14,23 @@ def mean(values: list[float]) -> tuple[float, float]:
 
 
 def judged(losses: dict[str, list[float]]) -> tuple[str, bool]:
-    """One sentence on the two that lie furthest apart, and False where they differ by more than chance explains.
+    """One sentence on the one furthest from the first, and False where they differ by more than chance explains.
 
-    Above half a nat, but not by two standard errors of the difference, nothing is shown either way: more rounds.
+    All ratios are to the first, so that the others' differences from each other do not matter. Above half a nat, but not by two standard errors of the difference, nothing is shown either way: more rounds.
 
     >>> judged({"a": [100.0, 100.2], "b": [100.3, 100.3]})[0]
-    'Losses agree: means lie at most 0.20 +- 0.10 nats apart (a 100.10, b 100.30; 0.5 allowed).'
+    'Losses agree: means lie at most 0.20 +- 0.10 nats from ours (a 100.10, b 100.30; 0.5 allowed).'
     >>> judged({"a": [100.0, 100.2], "b": [103.3, 103.3]})[1]
     False
     """
     means = {name: mean(values) for name, values in losses.items()}
-    lowest, highest = min(means, key=lambda n: means[n][0]), max(means, key=lambda n: means[n][0])
-    apart = means[highest][0] - means[lowest][0]
-    error = math.hypot(means[lowest][1], means[highest][1])
+    ours, *others = means
+    furthest = max(others, key=lambda name: abs(means[name][0] - means[ours][0]))
+    apart = abs(means[furthest][0] - means[ours][0])
+    error = math.hypot(means[ours][1], means[furthest][1])
     figures = (
-        f"means lie at most {apart:.2f} +- {error:.2f} nats apart "
-        f"({lowest} {means[lowest][0]:.2f}, {highest} {means[highest][0]:.2f}; {WITHIN} allowed)"
+        f"means lie at most {apart:.2f} +- {error:.2f} nats from ours "
+        f"({ours} {means[ours][0]:.2f}, {furthest} {means[furthest][0]:.2f}; {WITHIN} allowed)"
     )
     if apart <= WITHIN:
         return f"Losses agree: {figures}.", True

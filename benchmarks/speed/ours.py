@@ -7,6 +7,7 @@ import work
 from work import BATCH, EPOCHS, LATENT, RATE, SEED, WORK
 
 import gapless
+from gapless import machine
 
 data = gapless.read(str(work.DATA))
 clock = work.Clock(math.ceil(len(data.train) / BATCH))
@@ -27,3 +28,4 @@ try:
     clock.report(run.history[-1]["train"]["loss"])
 except work.Stop:
     clock.report(math.nan)
+machine.leave()  # as the command `gapless` ends: this process is its own, and all its files are closed

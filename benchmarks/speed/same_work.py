@@ -8,6 +8,7 @@ import work
 from work import BATCH, EPOCHS, LATENT, RATE, SEED, WORK
 
 import gapless
+from gapless import machine
 
 data = gapless.read(str(work.DATA / "train-images-idx3-ubyte.gz"), held_out=0.001)
 gapless.Model.center = lambda self, *moments: None
@@ -32,3 +33,4 @@ try:
     clock.report(run.history[-1]["train"]["loss"])
 except work.Stop:
     clock.report(math.nan)
+machine.leave()  # as the command `gapless` ends: this process is its own, and all its files are closed
