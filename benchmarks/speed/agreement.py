@@ -16,8 +16,8 @@ def mean(values: list[float]) -> tuple[float, float]:
 def judged(losses: dict[str, list[float]]) -> tuple[str, bool]:
     """One sentence on the one furthest from the first, and False where they differ by more than chance explains.
 
-    All ratios are to the first, so that the others' differences from each other do not matter. Above half a nat, but not by
-    two standard errors of the difference, nothing is shown either way: more rounds.
+    All ratios are to the first, so that the others' differences from each other do not matter. Above half a nat, but
+    not by two standard errors of the difference, nothing is shown either way: more rounds.
 
     >>> judged({"a": [100.0, 100.2], "b": [100.3, 100.3]})[0]
     'Losses agree: means lie at most 0.20 +- 0.10 nats from ours (a 100.10, b 100.30; 0.5 allowed).'
