@@ -70,10 +70,41 @@ def test_mmd_by_hand():
     assert float(regularizers.MMD(scales=(1.0,)).between(z, y)) == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.parametrize(("distance", "spread"), [(0.0, 1.0), (1.0, 1.0), (0.7, 0.4)])
+def test_mmd_of_codes_and_a_normal_itself(distance, spread, ledger):
+    """Against the closed form for two normals; under a prior of other units, whose own codes are standard."""
+    loc, scale = torch.tensor([2.0, 0.0, -1.0], dtype=torch.float64), 3.0
+    penalty, prior = regularizers.NormalMMD(scale=0.2), normal(loc, scale)
+    sets = loc + scale * codes(distance, spread)
+    single = torch.stack([penalty(drawn(z[None], prior=prior)).value for z in sets])
+    assert penalty(drawn(sets, prior=prior)).value == pytest.approx(float(single.mean()), rel=1e-12)
+    c, pairs = 2 * LATENT * 0.2, 2 / (CODES * (CODES - 1))
+    within = gaussian_mean(0, 2, c, LATENT)
+    seen = integrate.quad(  # E (E k(y, y') given y)^2 by the radius of y, chi with 3 degrees of freedom
+        lambda r: gaussian_mean(r, 1, c, LATENT) ** 2 * math.sqrt(2 / math.pi) * r**2 * math.exp(-(r**2) / 2), 0, np.inf
+    )[0]
+    deviation = math.sqrt(pairs * (gaussian_mean(0, 2, c / 2, LATENT) - 2 * seen + within**2))
+    ledger(
+        "NormalMMD", f"N({distance:g}, {spread:g}^2) and N(0, 1) in {LATENT} dimensions, by its spread at equality",
+        oracle="closed form", truth=truth("gaussian", (0.2,), distance, spread) / deviation, measured=single.mean(),
+        tolerance=4 * float(single.std()) / math.sqrt(SETS), why="4 standard errors",
+    )  # fmt: skip
+    if (distance, spread) == (0.0, 1.0):
+        square = single.square()
+        ledger(
+            "NormalMMD", f"its variance where q(z) is p(z), {CODES} codes", oracle="1 by construction",
+            truth=1, measured=square.mean(), tolerance=4 * float(square.std()) / math.sqrt(SETS),
+            why="4 standard errors",
+        )  # fmt: skip
+        y = torch.randn(SETS, CODES, LATENT, generator=noise(4), dtype=torch.float64)
+        by_draws = regularizers.MMD(kernel="gaussian", scales=(0.2,)).between(codes(0, 1), y) / deviation
+        assert single.var() < by_draws.var() / 2  # what it is for: the prior's draws make half of the noise and more
+
+
 def test_descending_the_mmd_brings_codes_to_the_prior():
     shift = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
     eps = torch.randn(1, 500, 2, generator=noise(), dtype=torch.float64)
-    for penalty in (regularizers.MMD(), regularizers.SlicedWasserstein()):
+    for penalty in (regularizers.MMD(), regularizers.NormalMMD(), regularizers.SlicedWasserstein()):
         value = penalty(drawn(eps + shift), generator=noise(1)).value
         assert torch.autograd.grad(value, shift)[0] > 0.1
 
@@ -136,7 +167,7 @@ def test_the_weights_of_an_infovae_are_those_of_the_paper_and_never_negative(led
     for alpha, lam in ((0.5, 1e-3), (0.0, 1.0), (1.5, 3.0)):  # the first: defaults in use elsewhere, weight -0.499
         with pytest.raises(UsageError, match="may not be below 0"):
             recipes.build("info-vae", (5,), options={"alpha": alpha, "lam": lam})
-    for part in (regularizers.MMD, regularizers.SlicedWasserstein):
+    for part in (regularizers.MMD, regularizers.NormalMMD, regularizers.SlicedWasserstein):
         with pytest.raises(UsageError, match="at least 0"):
             part(-0.499)
 
@@ -155,6 +186,10 @@ def test_distances_that_cannot_be_are_refused():
     for scales in ((), (0.0,), (math.inf,)):
         with pytest.raises(UsageError, match="scales above 0"):
             regularizers.MMD(scales=scales)
+    with pytest.raises(UsageError, match="a scale above 0"):
+        regularizers.NormalMMD(scale=0.0)
+    with pytest.raises(UsageError, match="needs a diagonal normal prior"):
+        regularizers.NormalMMD()(drawn(torch.zeros(1, 5, 2), prior=Given(torch.zeros(1, 5, 2))))
     with pytest.raises(UsageError, match="at least 1 projection"):
         regularizers.SlicedWasserstein(projections=0)
 
@@ -162,7 +197,7 @@ def test_distances_that_cannot_be_are_refused():
 def test_the_prior_is_a_constant_of_the_distance():
     loc = torch.zeros(2, requires_grad=True)
     z = torch.ones(1, 5, 2, requires_grad=True)
-    for penalty in (regularizers.MMD(), regularizers.SlicedWasserstein()):
+    for penalty in (regularizers.MMD(), regularizers.NormalMMD(), regularizers.SlicedWasserstein()):
         value = penalty(drawn(z, prior=normal(loc, 1.0)), generator=noise()).value
         gradients = torch.autograd.grad(value, (loc, z), allow_unused=True)
         assert gradients[0] is None

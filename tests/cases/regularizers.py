@@ -9,6 +9,7 @@ CASES = {
     "Decomposition": lambda: regularizers.Decomposition(0.5, 6.0, 2.0, estimator="weighted", weight=0.7),
     "Covariance": lambda: regularizers.Covariance(3.0, 5.0, of="aggregate", weight=0.7),
     "MMD": lambda: regularizers.MMD(4.0, kernel="gaussian", scales=(0.5, 2.0)),
+    "NormalMMD": lambda: regularizers.NormalMMD(4.0, scale=0.5),
     "SlicedWasserstein": lambda: regularizers.SlicedWasserstein(4.0, projections=7),
     "CodeSparsity": lambda: regularizers.CodeSparsity(0.3),
     "CodeNorm": lambda: regularizers.CodeNorm(0.3),
