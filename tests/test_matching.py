@@ -172,12 +172,12 @@ def test_the_weights_of_an_infovae_are_those_of_the_paper_and_never_negative(led
             part(-0.499)
 
 
-@pytest.mark.parametrize("recipe", ["wae-mmd", "swae"])
-def test_matched_autoencoders_have_no_kl(recipe):
+@pytest.mark.parametrize(("recipe", "weight"), [("wae-mmd", 10), ("wae-normal", 1), ("swae", 10)])
+def test_matched_autoencoders_have_no_kl(recipe, weight):
     model, objective = recipes.build(recipe, (5,))
     assert (objective.reconstruction, objective.regularization) == (1, 0)
     assert type(model.posterior).__name__ == "PointMass"
-    assert objective.penalties[0].weight == 10
+    assert objective.penalties[0].weight == weight
 
 
 def test_distances_that_cannot_be_are_refused():

@@ -14,7 +14,7 @@ from gapless import posteriors
 from gapless.errors import UsageError
 from gapless.objectives import ELBO
 from gapless.recipes.recipe import Recipe, Sizes
-from gapless.regularizers import MMD, SlicedWasserstein
+from gapless.regularizers import MMD, NormalMMD, SlicedWasserstein
 
 __all__ = ["RECIPES"]
 
@@ -34,6 +34,10 @@ def _wae(sizes: Sizes, *, weight: float, kernel: str) -> ELBO:
     return ELBO(1.0, 0.0, penalties=(MMD(weight, kernel=kernel),))
 
 
+def _normal_wae(sizes: Sizes, *, weight: float, scale: float) -> ELBO:
+    return ELBO(1.0, 0.0, penalties=(NormalMMD(weight, scale=scale),))
+
+
 def _swae(sizes: Sizes, *, weight: float, projections: int) -> ELBO:
     return ELBO(1.0, 0.0, penalties=(SlicedWasserstein(weight, projections=projections),))
 
@@ -51,6 +55,13 @@ RECIPES: dict[str, Recipe] = {
         posterior=lambda sizes: posteriors.PointMass(),
         objective=_wae,
         options={"weight": 10.0, "kernel": "inverse-multiquadric"},
+    ),
+    "wae-normal": Recipe(
+        "autoencoder whose codes are drawn to the normal prior itself by their MMD in its standard deviations",
+        "Rustamov (2021), without the normalization of codes",
+        posterior=lambda sizes: posteriors.PointMass(),
+        objective=_normal_wae,
+        options={"weight": 1.0, "scale": 1.0},
     ),
     "swae": Recipe(
         "autoencoder whose codes are drawn to the prior by their sliced Wasserstein distance",
