@@ -54,6 +54,24 @@ MISTAKES = {
         "if not weight < math.inf:",
         MATCHING + "::test_the_weights_of_an_infovae_are_those_of_the_paper_and_never_negative",
     ),
+    "codes held against the prior's mean kernel once": (
+        "regularizers/kernels.py",
+        "within - 2 * to_prior.mean(-1)",
+        "within - to_prior.mean(-1)",
+        MATCHING + "::test_mmd_of_codes_and_a_normal_itself",
+    ),
+    "codes in the units of the model, not of the prior": (
+        "regularizers/kernels.py",
+        "z = (draws.z - draws.prior.mean.detach()) / draws.prior.stddev.detach()",
+        "z = draws.z - draws.prior.mean.detach()",
+        MATCHING + "::test_mmd_of_codes_and_a_normal_itself",
+    ),
+    "an MMD in standard deviations of independent kernels": (
+        "regularizers/kernels.py",
+        "(squared - 2 * squared_mean + mean_of_prior**2)",
+        "(squared - mean_of_prior**2)",
+        MATCHING + "::test_mmd_of_codes_and_a_normal_itself",
+    ),
     "an MMD with its diagonal": (
         "regularizers/kernels.py",
         "similarity.sum((1, 2)) - similarity.diagonal(dim1=1, dim2=2).sum(-1)",
