@@ -108,28 +108,28 @@ MISTAKES = {
         "_turned(draws.z.unflatten(-1, self.grid), -turns)",
         DECODERS,
     ),
-    "mistake 6: the critic of the total correlation moved by the model's loss": (
+    "mistake 6: the critic moved by the model's loss": (
         "regularizers/critics.py",
-        "Penalty(frozen(self.critic)(z).mean(), own)",
-        "Penalty(self.critic(z).mean(), own)",
+        "self.judged(shown, frozen)",
+        "self.judged(shown)",
         CRITICS + "::test_one_backward_pass_moves_each_player_by_its_own_loss_alone",
     ),
     "mistake 6: the critic's loss reaching the encoder": (
         "regularizers/critics.py",
-        "self.critic(z.detach()))",
-        "self.critic(z))",
+        "self.judged(shown.detach())",
+        "self.judged(shown)",
         CRITICS + "::test_one_backward_pass_moves_each_player_by_its_own_loss_alone",
     ),
-    "mistake 6: the loss of the critic of images reaching the decoder": (
+    "mistake 6: the critic of images whose features are the model's to move": (
         "regularizers/critics.py",
-        "items.detach()))) for items in (draws.x, *fixed)",
-        "items))) for items in (draws.x, *fixed)",
+        "held(self.critic)(held(self.features)(shown))",
+        "held(self.critic)(self.features(shown))",
         CRITICS + "::test_one_backward_pass_moves_each_player_by_its_own_loss_alone",
     ),
     "mistake 6: the encoder charged with the verdict on images": (
         "regularizers/critics.py",
-        "for z in (codes.detach(), sampled)",
-        "for z in (codes, sampled)",
+        "codes = draws.z[0].detach()",
+        "codes = draws.z[0]",
         CRITICS + "::test_the_encoder_never_sees_the_verdict_on_images_and_feels_the_likeness",
     ),
     "mistake 7: the model's charge with a flipped sign": (
@@ -140,8 +140,8 @@ MISTAKES = {
     ),
     "mistake 7: the patch critic's charge with a flipped sign": (
         "regularizers/critics.py",
-        "Penalty(-verdict.mean(), own)",
-        "Penalty(verdict.mean(), own)",
+        "return -made.mean()",
+        "return made.mean()",
         CRITICS + "::test_the_patch_critics_losses_are_the_hinge_and_the_mean_verdict",
     ),
     "features shuffled together": (
@@ -152,8 +152,8 @@ MISTAKES = {
     ),
     "a likeness that is not halved": (
         "regularizers/critics.py",
-        "0.5 * (features(x) - features(made))",
-        "(features(x) - features(made))",
+        "0.5 * (features(draws.x) - features(made))",
+        "(features(draws.x) - features(made))",
         CRITICS,
     ),
 }

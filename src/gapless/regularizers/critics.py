@@ -1,10 +1,15 @@
 """Critics: a network that tells two kinds of draws apart, and what the model is charged for being told apart.
 
-One rule for all: the model is charged through the frozen critic, the critic learns from detached draws, so a single
-backward pass moves each player by its own loss alone. The critic's output f is a logit, high for what is real; its loss
-is the logistic one, `1/2 E softplus(-f(real)) + 1/2 E softplus(f(made))`, least where `f = log p(real) - log p(made)`.
-What the model is charged with is "non-saturating": `E softplus(-f(made))`, Goodfellow et al. (2014), section 3.
+One critic serves all, by one rule: the model is charged through the frozen critic, the critic learns from detached
+draws, so a single backward pass moves each player by its own loss alone. Its output f is a logit, high for what is
+real; its loss is the logistic one, `1/2 E softplus(-f(real)) + 1/2 E softplus(f(made))`, least where
+`f = log p(real) - log p(made)`; the charge is "non-saturating", `E softplus(-f(made))`, Goodfellow et al. (2014),
+section 3. The kinds differ in what they show it; two have another charge, the one of patches another loss.
 """
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -18,10 +23,68 @@ from gapless.ownership import frozen
 from gapless.randomness import noise
 from gapless.regularizers.regularizer import Penalty, Regularizer, checked_weight
 
-__all__ = ["DensityRatio", "ImageCritic", "PatchCritic", "PriorCritic"]
+__all__ = ["Critic", "DensityRatio", "ImageCritic", "PatchCritic", "PriorCritic"]
 
 
-class DensityRatio(Regularizer):
+def _itself(network: Any) -> Any:
+    return network
+
+
+class Contest(NamedTuple):
+    """What a critic is shown of a batch, each of shape (rows, *what the critic sees).
+
+    Attributes:
+        real: what it is to take for real.
+        made: each kind of what it is to tell from that.
+        charged: each kind of what the model is charged for, its gradients leading to those who pay.
+    """
+
+    real: Tensor
+    made: tuple[Tensor, ...]
+    charged: tuple[Tensor, ...]
+
+
+class Critic(Regularizer, ABC):
+    """A network that tells real from made, and the model's charge for it; to add one, say what it is shown: `contest`.
+
+    Attributes:
+        critic: network from what it is shown to one logit, or to several for parts of it.
+        weight: of the model's charge, at least 0; the critic's own loss is not weighed.
+        of_items: whether it looks at items, of which each process of a job has its own; codes are of the whole batch.
+    """
+
+    comparable = False
+    of_items: ClassVar[bool] = False
+
+    def __init__(self, critic: Network, *, weight: float):
+        super().__init__()
+        self.critic, self.weight = critic, checked_weight(weight)
+
+    @abstractmethod
+    def contest(self, draws: Draws, generator: torch.Generator | None) -> Contest:
+        """What it is shown of a batch."""
+
+    def forward(self, draws: Draws, *, generator: torch.Generator | None = None) -> Penalty:
+        real, made, charged = self.contest(draws, generator)
+        whole = draws.whole if self.of_items else _itself
+        charges = [self.charge(whole(self.judged(shown, frozen))) for shown in charged]
+        own = [whole(self.judged(shown.detach())) for shown in (real, *made)]
+        return Penalty(torch.stack(charges).sum(), self.loss(own[0], torch.cat(own[1:])))
+
+    def judged(self, shown: Tensor, held: Callable[[Network], Callable[[Tensor], Any]] = _itself) -> Tensor:
+        """Its verdicts, of shape (rows, *logits), each of its networks held as the player who asks has to."""
+        return held(self.critic)(shown)
+
+    def charge(self, made: Tensor) -> Float[Tensor, ""]:
+        """What the model is charged with for verdicts: least where the critic takes what was made for real."""
+        return functional.softplus(-made).mean()
+
+    def loss(self, real: Tensor, made: Tensor) -> Float[Tensor, ""]:
+        """The critic's own, in nats: log 2 where it cannot tell."""
+        return 0.5 * (functional.softplus(-real).mean() + functional.softplus(made).mean())
+
+
+class DensityRatio(Critic):
     """Total correlation by a critic, `E_q(z) [log D(z) - log(1 - D(z))]`: FactorVAE, Kim & Mnih (2018), eq. 2.
 
     The critic tells codes of q(z) from codes whose features were shuffled over the batch, each by itself: draws of
@@ -37,17 +100,15 @@ class DensityRatio(Regularizer):
     1.0
     """
 
-    comparable = False
-
     def __init__(self, critic: Network, *, weight: float = 1.0):
-        super().__init__()
-        self.critic, self.weight = critic, checked_weight(weight)
+        super().__init__(critic, weight=weight)
 
-    def forward(self, draws: Draws, *, generator: torch.Generator | None = None) -> Penalty:
+    def contest(self, draws: Draws, generator: torch.Generator | None) -> Contest:
         z = draws.z.flatten(0, 1)
-        codes = z.detach()
-        own = told_apart(self.critic(codes), self.critic(_shuffled(codes, generator)))
-        return Penalty(frozen(self.critic)(z).mean(), own)
+        return Contest(z, (_shuffled(z, generator),), (z,))
+
+    def charge(self, made: Tensor) -> Float[Tensor, ""]:
+        return made.mean()
 
 
 def _shuffled(codes: Float[Tensor, "batch latent"], generator: torch.Generator | None) -> Float[Tensor, "batch latent"]:
@@ -56,7 +117,7 @@ def _shuffled(codes: Float[Tensor, "batch latent"], generator: torch.Generator |
     return codes.gather(0, order)
 
 
-class PriorCritic(Regularizer):
+class PriorCritic(Critic):
     """`E_q(z) softplus(-f(z))`, f telling draws of p(z) from codes: adversarial autoencoder, Makhzani et al. (2016).
 
     Its best logit is `log p(z) - log q(z)`. The prior's draws carry no gradient: it is the encoder that moves.
@@ -70,20 +131,15 @@ class PriorCritic(Regularizer):
     False
     """
 
-    comparable = False
-
     def __init__(self, critic: Network, *, weight: float = 1.0):
-        super().__init__()
-        self.critic, self.weight = critic, checked_weight(weight)
+        super().__init__(critic, weight=weight)
 
-    def forward(self, draws: Draws, *, generator: torch.Generator | None = None) -> Penalty:
+    def contest(self, draws: Draws, generator: torch.Generator | None) -> Contest:
         z = draws.z.flatten(0, 1)
-        real = draws.prior.sample((len(z),), generator=generator).detach()  # pyright: ignore[reportCallIssue]
-        own = told_apart(self.critic(real), self.critic(z.detach()))
-        return Penalty(charged_for(frozen(self.critic)(z)), own)
+        return Contest(_of_prior(draws, len(z), generator), (z,), (z,))
 
 
-class ImageCritic(Regularizer):
+class ImageCritic(Critic):
     """A critic of whole items that also measures their likeness: VAE-GAN, Larsen et al. (2016).
 
     It tells items from reconstructions and from decodes of z ~ p(z). The decoder is charged for both, at codes held
@@ -102,34 +158,31 @@ class ImageCritic(Regularizer):
     1.0
     """
 
-    comparable = False
+    of_items = True
 
     def __init__(self, features: Network, critic: Network, *, similarity: float = 1.0, weight: float = 1.0):
-        super().__init__()
-        self.features, self.critic = features, critic
+        super().__init__(critic, weight=weight)
+        self.features = features
         self.similarity = checked_weight(similarity, "weight similarity")
-        self.weight = checked_weight(weight)
 
     def forward(self, draws: Draws, *, generator: torch.Generator | None = None) -> Penalty:
-        codes = draws.z[0]
-        sampled = draws.prior.sample((len(codes),), generator=generator).detach()  # pyright: ignore[reportCallIssue]
-        reconstructed = _reconstructed(draws)
-        fixed = [draws.model.decode(z).mean for z in (codes.detach(), sampled)]
-        verdicts = [draws.whole(self._verdict(made)) for made in fixed]
-        charge = torch.stack([charged_for(verdict) for verdict in verdicts]).sum()
-        likeness = draws.whole(self._distance(draws.x, reconstructed)).mean()
-        judged = [draws.whole(self.critic(self.features(items.detach()))) for items in (draws.x, *fixed)]
-        return Penalty(charge + self.similarity * likeness, told_apart(judged[0], torch.cat(judged[1:])))
+        charge, own = super().forward(draws, generator=generator)
+        return Penalty(charge + self.similarity * draws.whole(self._distance(draws)).mean(), own)
 
-    def _verdict(self, items: Tensor) -> Tensor:
-        return frozen(self.critic)(frozen(self.features)(items))
+    def contest(self, draws: Draws, generator: torch.Generator | None) -> Contest:
+        codes = draws.z[0].detach()
+        made = tuple(draws.model.decode(z).mean for z in (codes, _of_prior(draws, len(codes), generator)))
+        return Contest(draws.x, made, made)
 
-    def _distance(self, x: Tensor, made: Tensor) -> Float[Tensor, " rows"]:
-        features = frozen(self.features)
-        return 0.5 * (features(x) - features(made)).square().flatten(1).sum(1)
+    def judged(self, shown: Tensor, held: Callable[[Network], Callable[[Tensor], Any]] = _itself) -> Tensor:
+        return held(self.critic)(held(self.features)(shown))
+
+    def _distance(self, draws: Draws) -> Float[Tensor, " rows"]:
+        features, made = frozen(self.features), _reconstructed(draws)
+        return 0.5 * (features(draws.x) - features(made)).square().flatten(1).sum(1)
 
 
-class PatchCritic(Regularizer):
+class PatchCritic(Critic):
     """`-E f(D(z))`, f the mean verdict over an image's patches: the critic of image tokenizers, Esser et al. (2021).
 
     It learns by the hinge loss of their code, `1/2 E relu(1 - f(x)) + 1/2 E relu(1 + f(D(z)))`, patch by patch; encoder
@@ -145,18 +198,25 @@ class PatchCritic(Regularizer):
     0.5
     """
 
-    comparable = False
+    of_items = True
 
     def __init__(self, critic: Network, *, weight: float = 0.5):
-        super().__init__()
-        self.critic, self.weight = critic, checked_weight(weight)
+        super().__init__(critic, weight=weight)
 
-    def forward(self, draws: Draws, *, generator: torch.Generator | None = None) -> Penalty:
-        made = _reconstructed(draws)
-        verdict = draws.whole(frozen(self.critic)(made))
-        judged = [draws.whole(self.critic(items.detach())) for items in (draws.x, made)]
-        own = 0.5 * (functional.relu(1 - judged[0]).mean() + functional.relu(1 + judged[1]).mean())
-        return Penalty(-verdict.mean(), own)
+    def contest(self, draws: Draws, generator: torch.Generator | None) -> Contest:
+        made = (_reconstructed(draws),)
+        return Contest(draws.x, made, made)
+
+    def charge(self, made: Tensor) -> Float[Tensor, ""]:
+        return -made.mean()
+
+    def loss(self, real: Tensor, made: Tensor) -> Float[Tensor, ""]:
+        return 0.5 * (functional.relu(1 - real).mean() + functional.relu(1 + made).mean())
+
+
+def _of_prior(draws: Draws, count: int, generator: torch.Generator | None) -> Tensor:
+    """Codes of p(z), shape (count, latent), without gradient."""
+    return draws.prior.sample((count,), generator=generator).detach()  # pyright: ignore[reportCallIssue]
 
 
 def _reconstructed(draws: Draws) -> Tensor:
@@ -171,13 +231,3 @@ def _reconstructed(draws: Draws) -> Tensor:
             fix="read the data without --missing keep, or use a recipe without a critic",
         )
     return draws.likelihood.mean[: len(draws.x)]
-
-
-def told_apart(real: Tensor, made: Tensor) -> Float[Tensor, ""]:
-    """The critic's logistic loss in nats: log 2 where it cannot tell."""
-    return 0.5 * (functional.softplus(-real).mean() + functional.softplus(made).mean())
-
-
-def charged_for(made: Tensor) -> Float[Tensor, ""]:
-    """What the model is charged with: least where the critic takes what was made for real."""
-    return functional.softplus(-made).mean()
