@@ -236,8 +236,20 @@ def test_a_step_that_takes_much_memory_is_let_go_at_once(monkeypatch):
     assert_same(state(ours), state(plain))
 
 
+def playing(monkeypatch, name, act):
+    """Every tape does this in the place of a call of that name."""
+    truth = tape.Tape._played
+
+    def played(self, call):
+        if call.name != name:
+            return truth(self, call)
+        return [lambda: act(self._mapped(call.results[0]), self._mapped(call.arguments[0]))]
+
+    monkeypatch.setattr(tape.Tape, "_played", played)
+
+
 def test_a_tape_that_gives_other_bits_is_not_used(monkeypatch):
-    monkeypatch.setitem(tape._SPELLED, "sigmoid", lambda out, x: [lambda: torch.sigmoid(x, out=out).mul_(1 + 1e-6)])
+    playing(monkeypatch, "sigmoid", lambda out, x: torch.sigmoid(x, out=out).mul_(1 + 1e-6))
     ours, plain = course(*made()), course(*made(), plain=True)
     for step in range(4):
         ours.advance(batch(step))
@@ -247,7 +259,7 @@ def test_a_tape_that_gives_other_bits_is_not_used(monkeypatch):
 
 
 def test_a_tape_that_cannot_be_played_is_not_used(monkeypatch):
-    monkeypatch.setitem(tape._SPELLED, "sigmoid", lambda out, x: [lambda: torch.sigmoid(x, 1)])
+    playing(monkeypatch, "sigmoid", lambda out, x: torch.sigmoid(x, 1))
     ours, plain = course(*made("geco")), course(*made("geco"), plain=True)
     for step in range(4):
         ours.advance(batch(step))

@@ -49,7 +49,8 @@ class Draws:
     @property
     def reconstruction(self) -> Float[Tensor, " batch"]:
         """-E_q log p(x|z) in nats, the mean over the draws."""
-        return -self.log_likelihood.mean(0)
+        single = len(self.log_likelihood) == 1
+        return -(self.log_likelihood.squeeze(0) if single else self.log_likelihood.mean(0))
 
     def divergence(self) -> Float[Tensor, " batch"]:
         """KL(q(z|x) || p(z)) in nats: in closed form where one is known, else by the draws."""
@@ -118,10 +119,18 @@ def _explained(
 ) -> tuple[Distribution, Tensor]:
     """p(x|z) and log p(x|z), shape (samples, batch), for draws of shape (samples, batch, latent)."""
     samples = len(z)
-    repeated = x if samples == 1 else x.expand(samples, *x.shape).flatten(0, 1)
+    repeated = x if samples == 1 else _repeated(x, samples)
     decoded = model.decode(z.flatten(0, 1), constant=moves == "encoder")
     likelihood = model.likelihood.calibrate(decoded, repeated, like=like)
     return likelihood, likelihood.log_prob(repeated).unflatten(0, (samples, -1))
+
+
+def _repeated(x: Tensor, samples: int) -> Tensor:
+    """The items, all of them `samples` times, one after another, in memory as they were."""
+    by_feature = x.movedim(0, -1)
+    if x.is_contiguous() or not by_feature.is_contiguous():
+        return x.expand(samples, *x.shape).flatten(0, 1)
+    return by_feature.repeat(*[1] * (x.dim() - 1), samples).movedim(-1, 0)
 
 
 class _LogPrior(nn.Module):

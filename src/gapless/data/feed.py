@@ -38,17 +38,19 @@ class Feed:
         items: the part to feed.
         scaling: raw units to model units.
         device: where the batches go.
+        by_feature: whether they lie in memory feature by feature, in the same shape.
 
     >>> items = Items(np.array([[0], [255]], dtype=np.uint8), None, np.arange(2))
     >>> [b.tolist() for b in Feed(items, Scaling((0.0,), (255.0,), "unit")).batches(2)]
     [[[0.0], [1.0]]]
     """
 
-    def __init__(self, items: Items, scaling: Scaling, *, device: Any = "cpu"):
+    def __init__(self, items: Items, scaling: Scaling, *, device: Any = "cpu", by_feature: bool = False):
         import torch
 
         self.items, self.scaling, self.device = items, scaling, torch.device(device)
         self.mapped = is_mapped(items.values)
+        self.by_feature = by_feature
         self._scaled = more_than_float32(items.values.dtype)
         self._rows = self._index = None
         if not self.mapped and self.device.type == "cpu" and _is_shared(items.values):
@@ -93,12 +95,16 @@ class Feed:
     def _in_model_units(self, rows: "torch.Tensor") -> "torch.Tensor":
         import torch
 
-        own = rows.to(torch.float32)  # `rows` were picked for this batch alone
+        own = _blank(rows, self.by_feature)
+        if not self._scales or self._shifts or self._scaled:
+            own.copy_(rows)
         if self._scaled:
             return own
         if self._shifts:
-            own = own.sub_(self._shift)
-        return own.div_(self._scale) if self._scales else own
+            own.sub_(self._shift)
+        if self._scales:
+            torch.div(own if self._shifts else rows, self._scale, out=own)
+        return own
 
     def batches(self, size: int) -> Iterator["torch.Tensor"]:
         """All items in order, `size` at a time; the last batch may be shorter.
@@ -219,6 +225,15 @@ class Feed:
     @property
     def _item_bytes(self) -> int:
         return max(1, int(np.prod(self.event_shape)) * self.items.values.dtype.itemsize)
+
+
+def _blank(rows: "torch.Tensor", by_feature: bool) -> "torch.Tensor":
+    """Memory for the rows as float32, item by item, or with the items' axis as the innermost."""
+    import torch
+
+    shape = (*rows.shape[1:], len(rows)) if by_feature else rows.shape
+    memory = torch.empty(shape, dtype=torch.float32, device=rows.device)
+    return memory.movedim(-1, 0) if by_feature else memory
 
 
 def batch(items: Items, scaling: Scaling) -> "torch.Tensor":

@@ -1,6 +1,7 @@
 """Bits."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,6 +10,9 @@ from torch.nn import functional
 from gapless.distributions.factorized import Factorized
 
 __all__ = ["Bernoulli"]
+
+
+_THRESHOLD = 40  # above it softplus(l) is taken for l, which torch does from 20 on: e^-20 is more than rounding
 
 
 class Bernoulli(Factorized):
@@ -50,13 +54,39 @@ class Bernoulli(Factorized):
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-probability in nats, summed over the event: shape (*batch,)."""
         if value.shape == self.logits.shape and value.dtype == self.logits.dtype:  # the same in one pass
-            return -self._sum(functional.binary_cross_entropy_with_logits(self.logits, value, reduction="none"))
+            return -self._sum(_CrossEntropy.apply(self.logits, value))
         return self._sum(self.log_prob_per_feature(value))
 
     def log_prob_per_feature(self, value: Tensor) -> Tensor:
         """Log-probability of each feature in nats, shape (*samples, *batch, *event)."""
-        return value * self.logits - functional.softplus(self.logits)
+        return value * self.logits - functional.softplus(self.logits, threshold=_THRESHOLD)
 
     def entropy(self) -> Tensor:
         """Entropy in nats, shape (*batch,)."""
-        return self._sum(functional.softplus(self.logits) - self.mean * self.logits)
+        return self._sum(functional.softplus(self.logits, threshold=_THRESHOLD) - self.mean * self.logits)
+
+
+class _CrossEntropy(torch.autograd.Function):
+    """`softplus(l) - x l`, elementwise, whose gradient is the one product it comes down to: `(sigmoid(l) - x) g`."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(logits: Tensor, value: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return functional.softplus(logits, threshold=_THRESHOLD).sub_(logits * value)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        logits, value = ctx.saved_tensors
+        by_value = -logits * gradient if ctx.needs_input_grad[1] else None
+        return (torch.sigmoid(logits) - value) * gradient, by_value
+
+    @staticmethod
+    def jvp(ctx: Any, by_logits: Tensor, by_value: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        logits, value = ctx.saved_tensors
+        return (torch.sigmoid(logits) - value) * by_logits - logits * by_value

@@ -20,7 +20,7 @@ class Bernoulli(Likelihood):
     support = (0.0, 1.0)
 
     def forward(self, parameters: Float[Tensor, " batch parameters *event"]) -> distributions.Bernoulli:
-        logits = parameters[:, 0]
+        logits = parameters.squeeze(1)
         return distributions.Bernoulli(logits, event_dims=logits.dim() - 1)
 
     def offset(self, mean: Float[Tensor, " *event"]) -> Float[Tensor, " parameters *event"]:

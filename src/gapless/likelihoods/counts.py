@@ -91,7 +91,7 @@ class Poisson(_Counts):
         self._keep(library)
 
     def forward(self, parameters: Float[Tensor, " batch parameters *event"]) -> distributions.Poisson:
-        return distributions.Poisson(self._log_rate(parameters[:, 0]), event_dims=parameters.dim() - 2)
+        return distributions.Poisson(self._log_rate(parameters.squeeze(1)), event_dims=parameters.dim() - 2)
 
     def offset(self, mean: Float[Tensor, " *event"]) -> Float[Tensor, " parameters *event"]:
         return self._started(mean)[None]
@@ -123,7 +123,7 @@ class NegativeBinomial(_Counts):
             self.log_inverse_dispersion.copy_(_first_dispersion(x, self.library, self.shape))
 
     def forward(self, parameters: Float[Tensor, " batch parameters *event"]) -> distributions.NegativeBinomial:
-        rate, log_r = self._log_rate(parameters[:, 0]), _bounded(self.log_inverse_dispersion)
+        rate, log_r = self._log_rate(parameters.squeeze(1)), _bounded(self.log_inverse_dispersion)
         return distributions.NegativeBinomial(rate, log_r, event_dims=parameters.dim() - 2)
 
     def offset(self, mean: Float[Tensor, " *event"]) -> Float[Tensor, " parameters *event"]:

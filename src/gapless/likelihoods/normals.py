@@ -126,5 +126,5 @@ class NormalWithOptimalScale(Likelihood):
 
 
 def _normal(parameters: Tensor, scale: Tensor) -> distributions.DiagonalNormal:
-    loc = parameters[:, 0]
+    loc = parameters.squeeze(1)
     return distributions.DiagonalNormal(loc, scale, event_dims=loc.dim() - 1)

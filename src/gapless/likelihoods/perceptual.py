@@ -57,7 +57,7 @@ class MSSSIM(Metric):
         return super().parameter_shape(event_shape)
 
     def forward(self, parameters: Float[Tensor, " batch parameters *event"]) -> distributions.StructuralSimilarity:
-        return distributions.StructuralSimilarity(torch.sigmoid(parameters[:, 0]), weight=self.weight)
+        return distributions.StructuralSimilarity(torch.sigmoid(parameters.squeeze(1)), weight=self.weight)
 
 
 class Perceptual(Metric):
@@ -120,7 +120,7 @@ class Perceptual(Metric):
 
     def forward(self, parameters: Float[Tensor, " batch parameters *event"]) -> distributions.FeatureDistance:
         return distributions.FeatureDistance(
-            torch.sigmoid(parameters[:, 0]), self.network, event_dims=parameters.dim() - 2, weight=self.weight,
+            torch.sigmoid(parameters.squeeze(1)), self.network, event_dims=parameters.dim() - 2, weight=self.weight,
             pixels=self.pixels,
         )  # fmt: skip
 

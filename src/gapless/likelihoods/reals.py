@@ -58,5 +58,5 @@ class LaplaceWithLearnedScale(Likelihood):
 
 
 def _laplace(parameters: Tensor, scale: Tensor) -> distributions.Laplace:
-    loc = parameters[:, 0]
+    loc = parameters.squeeze(1)
     return distributions.Laplace(loc, scale, event_dims=loc.dim() - 1)

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -24,6 +25,8 @@ class Network(Part, ABC):
 
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    by_feature: ClassVar[bool] = False
+    """Whether it learns faster on a CPU from batches that lie feature by feature in memory."""
 
     @abstractmethod
     def forward(self, x: Float[Tensor, " batch *inputs"]) -> Float[Tensor, " batch *outputs"]:

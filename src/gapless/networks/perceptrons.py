@@ -1,15 +1,45 @@
-"""Perceptrons."""
+"""Perceptrons.
+
+While they learn on a CPU their values lie in memory feature by feature, not item by item: a layer is then the product
+`W h` instead of `h W'`. The threads share a product by its rows, so each reads and changes its own rows of the weights
+alone, as the optimizer does. Item by item every thread reads all weights in every step, and where two processors have
+no cache in common (as those of a virtual machine may at any time) that is a third of the step.
+"""
 
 import itertools
 import math
 from collections.abc import Sequence
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from gapless.networks.network import Network, activation_of, checked_shape
 
 __all__ = ["MLP", "ResidualMLP"]
+
+
+def _run(layers: nn.Sequential, x: Float[Tensor, " batch *inputs"]) -> Float[Tensor, "batch outputs"]:
+    """The layers' value; the first of them flattens."""
+    if not torch.is_grad_enabled() or x.device.type != "cpu" or _hooked(layers):
+        return layers(x)
+    return _by_feature(layers[1:], x.flatten(1).t()).t()
+
+
+def _hooked(layers: nn.Module) -> bool:
+    """Whether somebody looks at, or changes, what goes through a layer: then all are called as modules."""
+    return any(layer._forward_hooks or layer._forward_pre_hooks for layer in layers.modules())
+
+
+def _by_feature(layers: nn.Sequential, h: Float[Tensor, "inputs batch"]) -> Float[Tensor, "outputs batch"]:
+    for layer in layers:
+        if isinstance(layer, nn.Linear):
+            h = torch.addmm(layer.bias[:, None], layer.weight, h)
+        elif isinstance(layer, Residual):
+            h = h + _by_feature(layer.body, h)
+        else:
+            h = layer(h)
+    return h
 
 
 class MLP(Network):
@@ -24,6 +54,8 @@ class MLP(Network):
     >>> MLP((1, 8, 8), (4,), hidden=(16,))(torch.zeros(3, 1, 8, 8)).shape
     torch.Size([3, 4])
     """
+
+    by_feature = True
 
     def __init__(
         self,
@@ -43,7 +75,7 @@ class MLP(Network):
         self.layers = nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1]))
 
     def forward(self, x: Float[Tensor, " batch *inputs"]) -> Float[Tensor, " batch *outputs"]:
-        return self.layers(x).unflatten(1, self.outputs)
+        return _run(self.layers, x).unflatten(1, self.outputs)
 
 
 class ResidualMLP(Network):
@@ -59,6 +91,8 @@ class ResidualMLP(Network):
     >>> ResidualMLP((10,), (4,), width=16)(torch.zeros(3, 10)).shape
     torch.Size([3, 4])
     """
+
+    by_feature = True
 
     def __init__(
         self,
@@ -87,7 +121,7 @@ class ResidualMLP(Network):
         )
 
     def forward(self, x: Float[Tensor, " batch *inputs"]) -> Float[Tensor, " batch *outputs"]:
-        return self.layers(x).unflatten(1, self.outputs)
+        return _run(self.layers, x).unflatten(1, self.outputs)
 
 
 class Residual(nn.Module):

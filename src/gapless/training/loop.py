@@ -94,6 +94,7 @@ def fit(
     """
     machine.tune()
     saving = saving or Saving()
+    train.by_feature = model.encoder.by_feature and train.device.type == "cpu" and processes.size() == 1
     per_epoch = math.ceil(len(train) / settings.batch_size)
     epochs = settings.epochs_for(len(train))
     course = Course(model, objective, settings, epochs=epochs, per_epoch=per_epoch, items=len(train))

@@ -139,23 +139,33 @@ class Tape:
         free: dict[int, list[Any]] = defaultdict(list)
         program: list[Callable[[], Any]] = []
         for number, call in enumerate(calls):
+            ending = {place for place in touched[number] & self._inner - kept if last[place] == number}
             for place, size in call.sizes.items():
                 home = self._home(place)
                 if home in self._inner and home not in self._memory:
-                    self._memory[home] = free[size].pop() if free[size] else torch.UntypedStorage(size)
+                    replaced = sorted(ending & self._overwritten(call))[:1]
+                    ending -= set(replaced)
+                    spare = [self._memory[place] for place in replaced] or free[size]
+                    self._memory[home] = spare.pop() if spare else torch.UntypedStorage(size)
             program += self._played(call)
-            for place in touched[number] & self._inner - kept:
-                if last[place] == number:
-                    free[self._memory[place].nbytes()].append(self._memory[place])
+            for place in ending:
+                free[self._memory[place].nbytes()].append(self._memory[place])
         return program
+
+    def _overwritten(self, call: "_Call") -> set[int]:
+        """Places of arguments the result may lie in: what is done number by number reads each before it writes."""
+        if torch.Tag.pointwise not in call.op.tags or len(call.results) != 1 or call.writes:
+            return set()
+        result, given = call.results[0], list(_tensors((call.arguments, call.options)))
+        layout = (result.shape, result.stride())
+        other = {self._home(_place(v)) for v in given if (v.shape, v.stride()) != layout or not _same_layout(v, result)}
+        return {self._home(_place(value)) for value in given} - other
 
     def _played(self, call: "_Call") -> list[Callable[[], Any]]:
         arguments, options = self._mapped(call.arguments), self._mapped(call.options)
         if call.writes:
             return [partial(call.op, *arguments, **options)]
         results = [self._mapped(value) for value in call.results]
-        if call.name in _SPELLED:
-            return _SPELLED[call.name](results[0], *arguments)
         found = _into(call.op)
         if found is None:
             return [partial(_copied, partial(call.op, *arguments, **options), results)]
@@ -290,23 +300,6 @@ def _without_numbers(name: str, arguments: tuple, dtype: torch.dtype) -> list[An
     if name not in ("add", "sub", "mul", "div"):
         return list(arguments)
     return [torch.tensor(value, dtype=dtype) if isinstance(value, int | float) else value for value in arguments]
-
-
-def _cross_entropy(out: Tensor, logits: Tensor, x: Tensor, weight: Any, of_ones: Any, reduction: int) -> list:
-    """`(1 - x) l - log sigmoid(l)`, as torch composes it, without its temporary memory."""
-    if weight is not None or of_ones is not None or reduction != 0:
-        plain = partial(_aten.binary_cross_entropy_with_logits, logits, x, weight, of_ones, reduction)
-        return [partial(_copied, plain, [out])]
-    logs, spare = torch.empty_like(logits), torch.empty_like(logits)
-    return [
-        partial(torch.sub, 1, x, out=out),
-        partial(out.mul_, logits),
-        partial(_aten.log_sigmoid_forward.output, logits, output=logs, buffer=spare),
-        partial(out.sub_, logs),
-    ]
-
-
-_SPELLED = {"binary_cross_entropy_with_logits": _cross_entropy}
 
 
 def _copied(call: Callable[[], Any], results: list[Tensor]) -> None:
