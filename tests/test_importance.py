@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from gapless import objectives, priors, recipes
+from gapless import draws, objectives, priors, recipes
 from gapless.draws import draw
 from gapless.errors import UsageError
 from gapless.objectives.importance import ESTIMATORS, importance_bound
@@ -389,3 +389,11 @@ def test_all_bounds_can_be_trained():
             objective(model, x, generator=noise(step)).loss.backward()
             optimizer.step()
         assert objective(model, x, generator=noise()).loss.item() < first - 0.1, name
+
+
+def test_several_draws_of_items_that_lie_feature_by_feature_are_the_same():
+    x = torch.rand(4, 2, 3)
+    other = x.movedim(0, -1).contiguous().movedim(-1, 0)
+    for repeated in (draws._repeated(x, 3), draws._repeated(other, 3)):
+        assert torch.equal(repeated, torch.cat([x, x, x]))
+    assert draws._repeated(other, 3).movedim(0, -1).is_contiguous()

@@ -348,6 +348,30 @@ print([name for name in sys.modules if name in ("torch._dynamo", "sympy", "torch
 """
 
 
+def recorded(act, x):
+    with tape.Recorder() as recorder:
+        result = act(x)
+    return tape.Tape(recorder.calls, x, torch.Generator(), [result])
+
+
+def test_what_is_done_number_by_number_overwrites_what_nobody_reads_again():
+    x = torch.rand(5, 5)
+    chain = recorded(lambda x: ((x * 2).exp() + 1).sigmoid(), x)
+    places = {partial.keywords["out"].data_ptr() for partial in chain.calls if "out" in partial.keywords}
+    assert (len(chain.calls), len(places)) == (4, 1)
+    for act in (
+        lambda x: ((y := x * 2) + y.t()).exp(),  # read in another order
+        lambda x: ((y := x * 2).exp() + y) * y,  # read again later
+        lambda x: (x * 2).sum(0) + (x * 3),  # of another size
+        lambda x: (x * 2)[:, 1:] + (x * 3)[:, :-1],  # other parts of as much memory
+        lambda x: (x * 2) @ x + 1,  # not number by number
+    ):
+        played = recorded(act, x)
+        other = torch.rand(5, 5)
+        played.play(other, 0)
+        assert torch.equal(played.results[0], act(other))
+
+
 def test_recording_does_not_import_torchs_compiler():
     done = subprocess.run([sys.executable, "-c", COMPILER], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

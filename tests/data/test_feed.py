@@ -70,6 +70,20 @@ def test_a_batch_is_the_callers_own(dtype):
     assert feed.batch(torch.arange(3)).sum() == 6
 
 
+@pytest.mark.parametrize("dtype", ["u1", "b1", "i8", "f4", "f8", "u2"])
+@pytest.mark.parametrize("scaling", [((0.0,), (1.0,)), ((0.0,), (7.0,)), ((3.0,), (7.0,))])
+def test_feature_by_feature_in_memory_is_the_same_batch(dtype, scaling):
+    values = np.arange(3 * 2 * 4).reshape(3, 2, 4).astype(dtype)
+    feed = Feed(items(values), Scaling(*scaling, "unit"))
+    plain = feed.batch(torch.tensor([2, 0]))
+    feed.by_feature = True
+    other = feed.batch(torch.tensor([2, 0]))
+    assert torch.equal(plain, other)
+    assert plain.is_contiguous()
+    assert other.movedim(0, -1).is_contiguous()
+    assert plain.dtype == other.dtype == torch.float32
+
+
 def test_mapped_values_stay_on_disk(tmp_path):
     np.save(tmp_path / "x.npy", np.arange(20, dtype=np.uint8).reshape(10, 2))
     values = np.load(tmp_path / "x.npy", mmap_mode="r")

@@ -8,7 +8,7 @@ no cache in common (as those of a virtual machine may at any time) that is a thi
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from jaxtyping import Float
@@ -23,7 +23,7 @@ def _run(layers: nn.Sequential, x: Float[Tensor, " batch *inputs"]) -> Float[Ten
     """The layers' value; the first of them flattens."""
     if not torch.is_grad_enabled() or x.device.type != "cpu" or _hooked(layers):
         return layers(x)
-    return _by_feature(layers[1:], x.flatten(1).t()).t()
+    return _by_feature(list(layers)[1:], x.flatten(1).t()).t()
 
 
 def _hooked(layers: nn.Module) -> bool:
@@ -31,7 +31,7 @@ def _hooked(layers: nn.Module) -> bool:
     return any(layer._forward_hooks or layer._forward_pre_hooks for layer in layers.modules())
 
 
-def _by_feature(layers: nn.Sequential, h: Float[Tensor, "inputs batch"]) -> Float[Tensor, "outputs batch"]:
+def _by_feature(layers: Iterable[nn.Module], h: Float[Tensor, "inputs batch"]) -> Float[Tensor, "outputs batch"]:
     for layer in layers:
         if isinstance(layer, nn.Linear):
             h = torch.addmm(layer.bias[:, None], layer.weight, h)
