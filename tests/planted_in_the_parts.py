@@ -304,13 +304,13 @@ MISTAKES = {
         BALL,
     ),
     "a rectifier that lets every gradient pass": (
-        "networks/convolutions.py",
+        "networks/derivatives.py",
         "return torch.ops.aten.threshold_backward.grad_input(gradient, kept, 0, grad_input=gradient)",
         "return gradient",
         "tests/test_fast_paths.py::test_a_rectifier_that_overwrites_gives_the_plain_ones_gradients_also_of_gradients",
     ),
     "a rectifier whose gradient has the wrong gradient": (
-        "networks/convolutions.py",
+        "networks/derivatives.py",
         "return torch.where(kept > 0, gradient, 0.0)",
         "return torch.where(kept > 0, gradient.detach(), 0.0)",
         "tests/test_fast_paths.py::test_a_rectifier_that_overwrites_gives_the_plain_ones_gradients_also_of_gradients",

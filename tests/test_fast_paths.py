@@ -83,8 +83,8 @@ def test_bernoulli_has_second_derivatives_and_derivatives_by_the_value():
 def test_a_transposed_convolution_by_parts_has_all_derivatives(size):
     layer = networks.convolutions._Doubled(3, 2, size).double()
     h = torch.randn(2, 3, (size[0] + 1) // 2, (size[1] + 1) // 2, dtype=torch.float64)
-    assert networks.convolutions._by_parts(h, layer.weight)
-    act = lambda h, weight, bias: networks.convolutions._Transposed.apply(h, weight, bias, layer.padding)  # noqa: E731
+    assert networks.derivatives.by_parts(h, layer.weight)
+    act = lambda h, weight, bias: networks.derivatives.Doubled.apply(h, weight, bias, layer.padding)  # noqa: E731
     values = (leaf(h), layer.weight, layer.bias)
     assert act(*values).shape == (2, 2, *size)
     assert torch.equal(act(*values), plain_doubled(layer, h))
@@ -117,13 +117,15 @@ def test_feature_by_feature_is_another_layout_and_nothing_else(name, activation)
     assert all(torch.allclose(a, b, rtol=1e-11, atol=1e-12) for a, b in zip(*found, strict=True))
     for given in (x, x.movedim(0, -1).contiguous().movedim(-1, 0)):
         assert torch.allclose(network(given), found[1][0], rtol=1e-11, atol=1e-12)
-    with torch.no_grad():  # as it is used, and exported
-        assert torch.equal(network(x), network.layers(x).unflatten(1, network.outputs))
-    tangent = torch.func.jvp(network, (x,), (torch.ones_like(x),))[1]
+    moved = torch.func.jvp(network, (x,), (torch.ones_like(x),))[1]
+    plain = torch.autograd.functional.jvp(network.layers, x, torch.ones_like(x))[1]
+    assert torch.allclose(moved, plain.view_as(moved), rtol=1e-11, atol=1e-12)
     assert torch.allclose(torch.func.vmap(network)(x[:, None])[:, 0], found[1][0], rtol=1e-11, atol=1e-12)
-    assert torch.allclose(
-        tangent, torch.autograd.functional.jvp(network.layers, x, torch.ones_like(x))[1].view_as(tangent)
-    )
+    with torch.no_grad():
+        as_used = network(x)
+    network.eval()  # nothing that is used depends on whether gradients are wanted
+    assert torch.equal(network(x), as_used)
+    assert torch.equal(network(x), network.layers(x).unflatten(1, network.outputs))
 
 
 def test_layers_that_somebody_looks_at_are_called():

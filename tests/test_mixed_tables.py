@@ -361,7 +361,7 @@ def test_decoded_categories_are_the_most_probable_ones():
     heads = {"columns": [{"kind": "Normal"}, {"kind": "Categorical", "classes": 2}]}
     card = DataCard("x", "table", (2,), "Mixed", Scaling(), {}, arguments=heads)
     codes = torch.linspace(-3, 3, 7)[:, None]
-    p = model.decode(codes)
+    p = model.eval().decode(codes)
     decoded = use._decode(gapless.Run(model, objective, "vae", card, Settings()), codes)
     assert np.array_equal(decoded[:, 0], p.mean[:, 0].numpy(force=True))
     assert np.array_equal(decoded[:, 1], p.mode[:, 1].numpy(force=True))

@@ -16,6 +16,7 @@ import planted_in_the_regularizers
 
 ROOT = Path(__file__).resolve().parents[1]
 TRICK = "tests/test_distributions.py"
+FAST = "tests/test_fast_paths.py"
 MODEL = "tests/test_model_and_objectives.py"
 PARTS = "tests/test_parts.py"
 HEADS = "tests/test_likelihoods.py"
@@ -171,15 +172,45 @@ MISTAKES = {
     ),
     "the Bernoulli with a flipped logit": (
         "distributions/bits.py",
-        "value * self.logits - functional.softplus(self.logits)",
-        "-value * self.logits - functional.softplus(self.logits)",
+        "value * self.logits - functional.softplus(self.logits, ",
+        "-value * self.logits - functional.softplus(self.logits, ",
         TRICK,
     ),
     "the fused Bernoulli with a flipped logit": (
         "distributions/bits.py",
-        "with_logits(self.logits, value,",
-        "with_logits(-self.logits, value,",
+        ".sub_(logits * value)",
+        ".sub_(-logits * value)",
         TRICK,
+    ),
+    "the fused Bernoulli with another gradient": (
+        "distributions/bits.py",
+        "return (torch.sigmoid(logits) - value) * gradient, by_value",
+        "return torch.sigmoid(logits) * gradient - value, by_value",
+        FAST,
+    ),
+    "a perceptron's biases in the wrong place": (
+        "networks/perceptrons.py",
+        "torch.addmm(layer.bias[:, None], layer.weight, h)",
+        "torch.addmm(layer.bias.sum(), layer.weight, h)",
+        FAST,
+    ),
+    "rows of images read channel by channel": (
+        "networks/convolutions.py",
+        "self.weight.unflatten(1, (self.channels, -1)).mT.flatten(1), self.bias",
+        "self.weight, self.bias",
+        FAST,
+    ),
+    "a bias of a transposed convolution with a mean for a sum": (
+        "networks/derivatives.py",
+        "gradient.sum((0, 2, 3)) if by_bias",
+        "gradient.mean((0, 2, 3)) if by_bias",
+        FAST,
+    ),
+    "a played step that overwrites what is read later": (
+        "training/tape.py",
+        "if last[place] == number}",
+        "if last[place] >= number}",
+        "tests/test_replay.py",
     ),
     "draws from the global generator": (
         "randomness.py",
@@ -195,8 +226,8 @@ MISTAKES = {
     ),
     "the reconstruction with a flipped sign": (
         "draws.py",
-        "return -self.log_likelihood.mean(0)",
-        "return self.log_likelihood.mean(0)",
+        "return -(self.log_likelihood.squeeze(0)",
+        "return (self.log_likelihood.squeeze(0)",
         MODEL,
     ),
     "weights exchanged": (
@@ -375,14 +406,14 @@ MISTAKES = {
     ),
     "mistake 15: a sigmoid under a normal": (
         "likelihoods/normals.py",
-        "    loc = parameters[:, 0]\n",
-        "    loc = torch.sigmoid(parameters[:, 0])\n",
+        "    loc = parameters.squeeze(1)\n",
+        "    loc = torch.sigmoid(parameters.squeeze(1))\n",
         HEADS + "::test_the_mean_of_real_values_is_what_the_decoder_puts_out",
     ),
     "mistake 15: a sigmoid under a Laplace": (
         "likelihoods/reals.py",
-        "    loc = parameters[:, 0]\n",
-        "    loc = torch.sigmoid(parameters[:, 0])\n",
+        "    loc = parameters.squeeze(1)\n",
+        "    loc = torch.sigmoid(parameters.squeeze(1))\n",
         HEADS + "::test_the_mean_of_real_values_is_what_the_decoder_puts_out",
     ),
     "mistake 16: values above the support accepted in silence": (

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gapless.errors import UsageError
+from gapless.networks import derivatives
 from gapless.networks.network import Network, activation_of, checked_shape
 from gapless.networks.perceptrons import Residual
 
@@ -161,59 +161,10 @@ class _Doubled(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         if self.weight.shape[1] > 1 or h.device.type != "cpu" or torch.compiler.is_compiling() or not len(h):
-            act = _Transposed.apply if _by_parts(h, self.weight) else _transposed
-            return act(h, self.weight, self.bias, self.padding)  # pyright: ignore[reportReturnType]
+            return derivatives.doubled(h, self.weight, self.bias, self.padding)
         shares = functional.conv2d(h, self.weight.flatten(1).T[:, :, None, None])
         every = shares.reshape(1, -1, shares[0, 0].numel())  # an item a channel: torch goes through items one by one
         return functional.fold(every, self.size, 3, padding=1, stride=2).movedim(0, 1) + self.bias
-
-
-def _transposed(h: Tensor, weight: Tensor, bias: Tensor, output_padding: tuple[int, int]) -> Tensor:
-    return functional.conv_transpose2d(h, weight, bias, stride=2, padding=1, output_padding=output_padding)
-
-
-def _by_parts(h: Tensor, weight: Tensor) -> bool:
-    """Whether gradients are wanted of what `_Transposed` is for."""
-    return (
-        torch.is_grad_enabled() and h.device.type == "cpu" and h.dtype == weight.dtype
-        and not torch.is_autocast_enabled("cpu") and not torch.compiler.is_compiling()
-    )  # fmt: skip
-
-
-class _Transposed(torch.autograd.Function):
-    """A transposed convolution whose gradients are those of the convolution it transposes, a sixth faster so."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(h: Tensor, weight: Tensor, bias: Tensor, output_padding: tuple[int, int]) -> Tensor:  # pyright: ignore
-        return _transposed(h, weight, bias, output_padding)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, tuple[int, int]], output: Tensor) -> None:
-        h, weight, _, ctx.output_padding = inputs
-        ctx.save_for_backward(h, weight)
-        ctx.save_for_forward(h, weight)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
-        (h, weight), (by_h, by_weight, by_bias, _) = ctx.saved_tensors, ctx.needs_input_grad
-        how = ([2, 2], [1, 1], [1, 1], False, [0, 0], 1)
-        return (
-            functional.conv2d(gradient, weight, stride=2, padding=1) if by_h else None,
-            torch.ops.aten.convolution_backward(h, gradient, weight, None, *how, [False, True, False])[1]
-            if by_weight
-            else None,
-            gradient.sum((0, 2, 3)) if by_bias else None,
-            None,
-        )
-
-    @staticmethod
-    def jvp(ctx: Any, by_h: Tensor, by_weight: Tensor | None, by_bias: Tensor | None, _: None) -> Tensor:  # pyright: ignore
-        (h, weight), none = ctx.saved_tensors, ctx.saved_tensors[1].new_zeros(ctx.saved_tensors[1].shape[1])
-        moved = 0.0 if by_h is None else _transposed(by_h, weight, none, ctx.output_padding)
-        turned = 0.0 if by_weight is None else _transposed(h, by_weight, none, ctx.output_padding)
-        return moved + turned + (0.0 if by_bias is None else by_bias[:, None, None])  # pyright: ignore[reportReturnType]
 
 
 class _Rectified(nn.Module):
@@ -223,27 +174,7 @@ class _Rectified(nn.Module):
     """
 
     def forward(self, h: Tensor) -> Tensor:
-        if not torch.is_grad_enabled() or torch.compiler.is_compiling():
-            return functional.relu(h, inplace=True)
-        if h._is_view():  # autograd would copy what a view is of, forth and back
-            return functional.relu(h)
-        return _Overwrite.apply(h)  # pyright: ignore[reportReturnType]
-
-
-class _Overwrite(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, h: Tensor) -> Tensor:
-        kept = h.relu_()
-        ctx.mark_dirty(kept)
-        ctx.save_for_backward(kept)
-        return kept
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Any:
-        (kept,), (gradient,) = ctx.saved_tensors, gradients
-        if torch.is_grad_enabled():  # a penalty is of this gradient, too
-            return torch.where(kept > 0, gradient, 0.0)
-        return torch.ops.aten.threshold_backward.grad_input(gradient, kept, 0, grad_input=gradient)
+        return derivatives.rectified(h)
 
 
 def _overwriting(activation: str) -> nn.Module:

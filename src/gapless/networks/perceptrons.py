@@ -21,7 +21,7 @@ __all__ = ["MLP", "ResidualMLP"]
 
 def _run(layers: nn.Sequential, x: Float[Tensor, " batch *inputs"]) -> Float[Tensor, "batch outputs"]:
     """The layers' value; the first of them flattens."""
-    if not torch.is_grad_enabled() or x.device.type != "cpu" or _hooked(layers):
+    if not (layers.training and torch.is_grad_enabled()) or x.device.type != "cpu" or _hooked(layers):
         return layers(x)
     return _by_feature(list(layers)[1:], x.flatten(1).t()).t()
 
