@@ -134,14 +134,14 @@ MISTAKES = {
     ),
     "mistake 7: the model's charge with a flipped sign": (
         "regularizers/critics.py",
-        "return functional.softplus(-made).mean()",
-        "return functional.softplus(made).mean()",
+        "return functional.softplus(-verdicts).mean()",
+        "return functional.softplus(verdicts).mean()",
         CRITICS + "::test_the_slope_that_a_right_critic_gives_the_decoder",
     ),
     "mistake 7: the patch critic's charge with a flipped sign": (
         "regularizers/critics.py",
-        "return -made.mean()",
-        "return made.mean()",
+        "return -verdicts.mean()",
+        "return verdicts.mean() + 0",
         CRITICS + "::test_the_patch_critics_losses_are_the_hinge_and_the_mean_verdict",
     ),
     "features shuffled together": (

@@ -77,6 +77,9 @@ def test_bernoulli_has_second_derivatives_and_derivatives_by_the_value():
     density = lambda logits, v: Bernoulli(logits).log_prob(v)  # noqa: E731
     assert torch.autograd.gradcheck(density, (leaf(logits), leaf(x)), check_forward_ad=True, check_batched_grad=True)
     assert torch.autograd.gradgradcheck(density, (leaf(logits), leaf(x)))
+    slope = torch.func.grad(lambda logits, v: density(logits, v).sum())
+    each = torch.func.vmap(slope, (None, 0))(logits, x[None].repeat(2, 1, 1))
+    assert torch.allclose(each[1], x - torch.sigmoid(logits))
 
 
 @pytest.mark.parametrize("size", [(4, 5), (7, 8)])
@@ -135,6 +138,11 @@ def test_layers_that_somebody_looks_at_are_called():
     handle.remove()
     network(torch.zeros(2, 3))
     assert len(seen) == 1
+    network.layers[2] = torch.nn.LayerNorm(4)  # not number by number: features must be where it looks for them
+    x = torch.randn(4, 3)
+    assert torch.equal(network(x), network.layers(x))
+    network.layers[1] = torch.nn.Linear(3, 4, bias=False)
+    assert torch.equal(network(x), network.layers(x))
     torch.nn.utils.spectral_norm(network.layers[1])  # it changes the weights before the layer is called
     network.eval()
     assert torch.equal(network(torch.ones(2, 3)), network.layers(torch.ones(2, 3)))

@@ -74,7 +74,7 @@ def test_mmd_by_hand():
 def test_mmd_of_codes_and_a_normal_itself(distance, spread, ledger):
     """Against the closed form for two normals; under a prior of other units, whose own codes are standard."""
     loc, scale = torch.tensor([2.0, 0.0, -1.0], dtype=torch.float64), 3.0
-    penalty, prior = regularizers.NormalMMD(scale=0.2), normal(loc, scale)
+    penalty, prior = regularizers.NormalMMD(scale=0.2, unit=CODES), normal(loc, scale)
     sets = loc + scale * codes(distance, spread)
     single = torch.stack([penalty(drawn(z[None], prior=prior)).value for z in sets])
     assert penalty(drawn(sets, prior=prior)).value == pytest.approx(float(single.mean()), rel=1e-12)
@@ -99,6 +99,16 @@ def test_mmd_of_codes_and_a_normal_itself(distance, spread, ledger):
         y = torch.randn(SETS, CODES, LATENT, generator=noise(4), dtype=torch.float64)
         by_draws = regularizers.MMD(kernel="gaussian", scales=(0.2,)).between(codes(0, 1), y) / deviation
         assert single.var() < by_draws.var() / 2  # what it is for: the prior's draws make half of the noise and more
+
+
+def test_the_mean_of_the_mmd_and_a_normal_does_not_depend_on_the_batch():
+    """Else a held-out batch of another size would have another objective."""
+    penalty, z = regularizers.NormalMMD(), codes(0.7, 0.4)
+    whole = z.reshape(-1, 6 * CODES, LATENT)
+    one, other = (torch.stack([penalty(drawn(some[None])).value for some in sets]) for sets in (z, whole))
+    error = math.sqrt(float(one.var()) / len(one) + float(other.var()) / len(other))
+    assert float(one.mean() - other.mean()) == pytest.approx(0, abs=4 * error)
+    assert float(one.mean()) > 20 * error
 
 
 def test_descending_the_mmd_brings_codes_to_the_prior():
@@ -186,8 +196,9 @@ def test_distances_that_cannot_be_are_refused():
     for scales in ((), (0.0,), (math.inf,)):
         with pytest.raises(UsageError, match="scales above 0"):
             regularizers.MMD(scales=scales)
-    with pytest.raises(UsageError, match="a scale above 0"):
-        regularizers.NormalMMD(scale=0.0)
+    for wrong in ({"scale": 0.0}, {"scale": 1e8}, {"unit": 1}):
+        with pytest.raises(UsageError, match=r"a scale of 0\.1 to 10 and a unit of 2"):
+            regularizers.NormalMMD(**wrong)
     with pytest.raises(UsageError, match="needs a diagonal normal prior"):
         regularizers.NormalMMD()(drawn(torch.zeros(1, 5, 2), prior=Given(torch.zeros(1, 5, 2))))
     with pytest.raises(UsageError, match="at least 1 projection"):

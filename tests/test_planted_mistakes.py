@@ -178,8 +178,8 @@ MISTAKES = {
     ),
     "the fused Bernoulli with a flipped logit": (
         "distributions/bits.py",
-        ".sub_(logits * value)",
-        ".sub_(-logits * value)",
+        "logits, value, value=-1)",
+        "logits, value, value=1)",
         TRICK,
     ),
     "the fused Bernoulli with another gradient": (
@@ -376,8 +376,8 @@ MISTAKES = {
     ),
     "a batch skipped on resume": (
         "training/loop.py",
-        "size, start=course.batch):\n                yield len(chosen), chosen, x",
-        "size, start=course.batch + 1):\n                yield len(chosen), chosen, x",
+        "course.settings.seed, course.batch\n",
+        "course.settings.seed, course.batch + 1\n",
         RESUME,
     ),
     "reliability with a scale for a variance": (

@@ -76,12 +76,14 @@ def test_feature_by_feature_in_memory_is_the_same_batch(dtype, scaling):
     values = np.arange(3 * 2 * 4).reshape(3, 2, 4).astype(dtype)
     feed = Feed(items(values), Scaling(*scaling, "unit"))
     plain = feed.batch(torch.tensor([2, 0]))
-    feed.by_feature = True
-    other = feed.batch(torch.tensor([2, 0]))
+    other = feed.batch(torch.tensor([2, 0]), by_feature=True)
     assert torch.equal(plain, other)
     assert plain.is_contiguous()
     assert other.movedim(0, -1).is_contiguous()
     assert plain.dtype == other.dtype == torch.float32
+    batches = list(feed.stream(0, 1, 2, by_feature=True))
+    assert all(x.movedim(0, -1).is_contiguous() for _, x in batches)
+    assert all(torch.equal(x, feed.batch(chosen)) for chosen, x in batches)
 
 
 def test_mapped_values_stay_on_disk(tmp_path):

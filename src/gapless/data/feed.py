@@ -38,19 +38,17 @@ class Feed:
         items: the part to feed.
         scaling: raw units to model units.
         device: where the batches go.
-        by_feature: whether they lie in memory feature by feature, in the same shape.
 
     >>> items = Items(np.array([[0], [255]], dtype=np.uint8), None, np.arange(2))
     >>> [b.tolist() for b in Feed(items, Scaling((0.0,), (255.0,), "unit")).batches(2)]
     [[[0.0], [1.0]]]
     """
 
-    def __init__(self, items: Items, scaling: Scaling, *, device: Any = "cpu", by_feature: bool = False):
+    def __init__(self, items: Items, scaling: Scaling, *, device: Any = "cpu"):
         import torch
 
         self.items, self.scaling, self.device = items, scaling, torch.device(device)
         self.mapped = is_mapped(items.values)
-        self.by_feature = by_feature
         self._scaled = more_than_float32(items.values.dtype)
         self._rows = self._index = None
         if not self.mapped and self.device.type == "cpu" and _is_shared(items.values):
@@ -70,11 +68,12 @@ class Feed:
         """Shape of one item."""
         return self.items.event_shape
 
-    def batch(self, positions: "torch.Tensor") -> "torch.Tensor":
+    def batch(self, positions: "torch.Tensor", *, by_feature: bool = False) -> "torch.Tensor":
         """The items at some positions, in model units.
 
         Args:
             positions: (k,) int64 in 0..n-1.
+            by_feature: whether they lie in memory feature by feature, in the same shape.
 
         Returns:
             (k, *event) float32 on the device; the caller's own, free to change.
@@ -82,8 +81,8 @@ class Feed:
 
         if self._rows is not None:
             chosen = positions.to(self.device) if self._index is None else self._index.index_select(0, positions)
-            return self._in_model_units(self._rows.index_select(0, chosen))
-        return self._in_model_units(self._taken(positions).to(self.device))
+            return self._in_model_units(self._rows.index_select(0, chosen), by_feature)
+        return self._in_model_units(self._taken(positions).to(self.device), by_feature)
 
     def _taken(self, positions: "torch.Tensor") -> "torch.Tensor":
         """Rows from disk, in their raw dtype, or scaled where that is wider than float32 can hold."""
@@ -92,10 +91,10 @@ class Feed:
         rows = self.items.take(positions.numpy(force=True))
         return torch.from_numpy(_narrow(self.scaling(rows) if self._scaled else rows))
 
-    def _in_model_units(self, rows: "torch.Tensor") -> "torch.Tensor":
+    def _in_model_units(self, rows: "torch.Tensor", by_feature: bool) -> "torch.Tensor":
         import torch
 
-        own = _blank(rows, self.by_feature)
+        own = _blank(rows, by_feature)
         if not self._scales or self._shifts or self._scaled:
             own.copy_(rows)
         if self._scaled:
@@ -163,7 +162,7 @@ class Feed:
             yield torch.from_numpy(left)
 
     def stream(
-        self, seed: int, epoch: int, batch_size: int, *, start: int = 0
+        self, seed: int, epoch: int, batch_size: int, *, start: int = 0, by_feature: bool = False
     ) -> Iterator[tuple["torch.Tensor", "torch.Tensor"]]:
         """The batches of one epoch; those of data on disk are read ahead in a thread, which ends with the iterator.
 
@@ -172,6 +171,7 @@ class Feed:
             epoch: of the order, from 0.
             batch_size: items a batch; the last one may be shorter.
             start: the first batch to give, from 0.
+            by_feature: whether the items of a batch lie in memory feature by feature, in the same shape.
 
         Yields:
             Positions (k,) int64 on the CPU, and the items there (k, *event) in model units, float32, on the device.
@@ -183,14 +183,14 @@ class Feed:
         positions = self.positions(seed, epoch, batch_size, start=start)
         if not self.mapped:
             for chosen in positions:
-                yield chosen, self.batch(chosen)
+                yield chosen, self.batch(chosen, by_feature=by_feature)
             return
         read = _READ_BYTES if getattr(self.items.values, "edges", None) is None else _GROUPED_BYTES
         together = max(1, read // (batch_size * self._item_bytes))
         with closing(ahead(self._read(positions, together), size=_AHEAD)) as readings:
             for some, rows in readings:
                 for chosen, part in zip(some, rows.split([len(p) for p in some]), strict=True):
-                    yield chosen, self._in_model_units(part.to(self.device))
+                    yield chosen, self._in_model_units(part.to(self.device), by_feature)
 
     def _read(self, positions: Iterator[Any], together: int) -> Iterator[tuple[Any, Any]]:
         """Some batches at once: one reading of many rows costs less than many of few."""

@@ -12,7 +12,7 @@ from gapless.distributions.factorized import Factorized
 __all__ = ["Bernoulli"]
 
 
-_THRESHOLD = 40  # above it softplus(l) is taken for l, which torch does from 20 on: e^-20 is more than rounding
+_THRESHOLD = 40  # softplus(l) is l above it; torch does so above 20, where e^-20 is more than float64's rounding
 
 
 class Bernoulli(Factorized):
@@ -53,7 +53,8 @@ class Bernoulli(Factorized):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-probability in nats, summed over the event: shape (*batch,)."""
-        if value.shape == self.logits.shape and value.dtype == self.logits.dtype:  # the same in one pass
+        alike = value.shape == self.logits.shape and value.dtype == self.logits.dtype
+        if alike and not torch.compiler.is_compiling():  # the same in one pass
             return -self._sum(_CrossEntropy.apply(self.logits, value))
         return self._sum(self.log_prob_per_feature(value))
 
@@ -73,7 +74,7 @@ class _CrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(logits: Tensor, value: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return functional.softplus(logits, threshold=_THRESHOLD).sub_(logits * value)
+        return torch.addcmul(functional.softplus(logits, threshold=_THRESHOLD), logits, value, value=-1)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:

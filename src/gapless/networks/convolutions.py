@@ -104,7 +104,7 @@ class _ToRows(nn.Linear):
     """An affine layer to the rows of images that lie with the channels innermost.
 
     Its weights are ordered as if they lay outermost. What is turned into the other order, in every step, is the
-    smaller of weights and rows.
+    smaller of weights and rows; the rows where it is compiled or exported.
     """
 
     def __init__(self, inputs: int, channels: int, size: Sequence[int]):

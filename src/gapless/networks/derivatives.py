@@ -81,8 +81,7 @@ class Doubled(torch.autograd.Function):
         )
 
     @staticmethod
-    def jvp(ctx: Any, by_h: Tensor, by_weight: Tensor | None, by_bias: Tensor | None, _: None) -> Tensor:  # pyright: ignore
-        (h, weight), none = ctx.saved_tensors, ctx.saved_tensors[1].new_zeros(ctx.saved_tensors[1].shape[1])
-        moved = 0.0 if by_h is None else _doubled(by_h, weight, none, ctx.output_padding)
-        turned = 0.0 if by_weight is None else _doubled(h, by_weight, none, ctx.output_padding)
-        return moved + turned + (0.0 if by_bias is None else by_bias[:, None, None])  # pyright: ignore[reportReturnType]
+    def jvp(ctx: Any, by_h: Tensor, by_weight: Tensor, by_bias: Tensor, _: None) -> Tensor:  # pyright: ignore
+        h, weight = ctx.saved_tensors
+        turned = _doubled(h, by_weight, by_bias, ctx.output_padding)
+        return _doubled(by_h, weight, torch.zeros_like(by_bias), ctx.output_padding) + turned

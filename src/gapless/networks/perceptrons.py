@@ -14,21 +14,24 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gapless.networks.network import Network, activation_of, checked_shape
+from gapless.networks.network import ACTIVATIONS, Network, activation_of, checked_shape
 
 __all__ = ["MLP", "ResidualMLP"]
 
 
 def _run(layers: nn.Sequential, x: Float[Tensor, " batch *inputs"]) -> Float[Tensor, "batch outputs"]:
     """The layers' value; the first of them flattens."""
-    if not (layers.training and torch.is_grad_enabled()) or x.device.type != "cpu" or _hooked(layers):
+    learns = layers.training and torch.is_grad_enabled() and x.device.type == "cpu"
+    if not learns or not all(map(_is_plain, list(layers)[1:])):
         return layers(x)
     return _by_feature(list(layers)[1:], x.flatten(1).t()).t()
 
 
-def _hooked(layers: nn.Module) -> bool:
-    """Whether somebody looks at, or changes, what goes through a layer: then all are called as modules."""
-    return any(layer._forward_hooks or layer._forward_pre_hooks for layer in layers.modules())
+def _is_plain(layer: nn.Module) -> bool:
+    """Whether it is one of ours as it was made, and nobody looks at what goes through it: else it is called."""
+    known = (type(layer) is nn.Linear and layer.bias is not None) or type(layer) in (Residual, *ACTIVATIONS.values())
+    hooks = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks)
+    return known and not any(hooks) and all(map(_is_plain, layer.body if isinstance(layer, Residual) else ()))
 
 
 def _by_feature(layers: Iterable[nn.Module], h: Float[Tensor, "inputs batch"]) -> Float[Tensor, "outputs batch"]:

@@ -1,4 +1,4 @@
-"""The aggregate posterior drawn to the prior by their samples.
+"""The aggregate posterior drawn to the prior by their samples, or to a normal prior itself.
 
 The papers weigh against a squared error, `|x - D(z)|^2`; the weights here stand beside -log p(x|z) in nats. Under
 `Normal(scale)` the effective weight of the papers is `2 scale^2` times the one given, the same for scale 0.707.
@@ -6,8 +6,9 @@ The papers weigh against a squared error, `|x - D(z)|^2`; the weights here stand
 What the authors ran weighs more: the code of the WAE has 10 beside `0.05 |x - D(z)|^2`, which is 200 beside the squared
 error; that of the SWAE has 10 beside errors averaged over the 784 pixels of MNIST, which is 7,840 beside their sum. The
 defaults are 10 beside nats all the same, as the WAE's paper has it; raise them where draws of the prior decode badly.
-The MMD of the WAE is that of its code. Zhao et al. have lambda = 1,000 for MNIST; the Gaussian kernel that goes with it
-in public, `exp(-r^2 / d^2)`, is all but flat for many latent features: here it is `exp(-r^2 / (2 d))`, the same for 2.
+The MMD of the WAE is that of its code. That of `wae-normal` has the mean square 1 for 128 draws of the prior, and
+weighs 1 beside nats. Zhao et al. have lambda = 1,000 for MNIST; the Gaussian kernel that goes with it in public,
+`exp(-r^2 / d^2)`, is all but flat for many latent features: here it is `exp(-r^2 / (2 d))`, the same for 2.
 """
 
 from gapless import posteriors
@@ -57,7 +58,7 @@ RECIPES: dict[str, Recipe] = {
         options={"weight": 10.0, "kernel": "inverse-multiquadric"},
     ),
     "wae-normal": Recipe(
-        "autoencoder whose codes are drawn to the normal prior itself by their MMD in its standard deviations",
+        "autoencoder whose codes are drawn to the normal prior by their MMD from it, in standard deviations",
         "Rustamov (2021), without the normalization of codes",
         posterior=lambda sizes: posteriors.PointMass(),
         objective=_normal_wae,

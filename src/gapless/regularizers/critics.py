@@ -26,8 +26,8 @@ from gapless.regularizers.regularizer import Penalty, Regularizer, checked_weigh
 __all__ = ["Critic", "DensityRatio", "ImageCritic", "PatchCritic", "PriorCritic"]
 
 
-def _itself(network: Any) -> Any:
-    return network
+def _itself(value: Any) -> Any:
+    return value
 
 
 class Contest(NamedTuple):
@@ -72,12 +72,12 @@ class Critic(Regularizer, ABC):
         return Penalty(torch.stack(charges).sum(), self.loss(own[0], torch.cat(own[1:])))
 
     def judged(self, shown: Tensor, held: Callable[[Network], Callable[[Tensor], Any]] = _itself) -> Tensor:
-        """Its verdicts, of shape (rows, *logits), each of its networks held as the player who asks has to."""
+        """Its verdicts, shape (rows, *logits); `held` is `frozen` where the model pays, else nothing."""
         return held(self.critic)(shown)
 
-    def charge(self, made: Tensor) -> Float[Tensor, ""]:
-        """What the model is charged with for verdicts: least where the critic takes what was made for real."""
-        return functional.softplus(-made).mean()
+    def charge(self, verdicts: Tensor) -> Float[Tensor, ""]:
+        """What the model is charged with: here least where the critic takes for real what the model pays for."""
+        return functional.softplus(-verdicts).mean()
 
     def loss(self, real: Tensor, made: Tensor) -> Float[Tensor, ""]:
         """The critic's own, in nats: log 2 where it cannot tell."""
@@ -107,8 +107,8 @@ class DensityRatio(Critic):
         z = draws.z.flatten(0, 1)
         return Contest(z, (_shuffled(z, generator),), (z,))
 
-    def charge(self, made: Tensor) -> Float[Tensor, ""]:
-        return made.mean()
+    def charge(self, verdicts: Tensor) -> Float[Tensor, ""]:
+        return verdicts.mean()
 
 
 def _shuffled(codes: Float[Tensor, "batch latent"], generator: torch.Generator | None) -> Float[Tensor, "batch latent"]:
@@ -166,8 +166,9 @@ class ImageCritic(Critic):
         self.similarity = checked_weight(similarity, "weight similarity")
 
     def forward(self, draws: Draws, *, generator: torch.Generator | None = None) -> Penalty:
+        distance = self._distance(draws)
         charge, own = super().forward(draws, generator=generator)
-        return Penalty(charge + self.similarity * draws.whole(self._distance(draws)).mean(), own)
+        return Penalty(charge + self.similarity * draws.whole(distance).mean(), own)
 
     def contest(self, draws: Draws, generator: torch.Generator | None) -> Contest:
         codes = draws.z[0].detach()
@@ -207,8 +208,8 @@ class PatchCritic(Critic):
         made = (_reconstructed(draws),)
         return Contest(draws.x, made, made)
 
-    def charge(self, made: Tensor) -> Float[Tensor, ""]:
-        return -made.mean()
+    def charge(self, verdicts: Tensor) -> Float[Tensor, ""]:
+        return -verdicts.mean()
 
     def loss(self, real: Tensor, made: Tensor) -> Float[Tensor, ""]:
         return 0.5 * (functional.relu(1 - real).mean() + functional.relu(1 + made).mean())

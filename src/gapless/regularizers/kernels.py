@@ -94,23 +94,25 @@ class NormalMMD(Regularizer):
     """Squared MMD of codes and a normal prior itself, in its standard deviations: Rustamov (2021), no draws of p(z).
 
     With `k(z, y) = exp(-r^2 / C)`, `C = 2 d scale`, codes z in units of the prior and y, y' ~ N(0, I):
-    `[1/(n(n-1)) sum_{i != j} k(z_i, z_j) - 2/n sum_i E k(z_i, y) + E k(y, y')] / s`. It is unbiased, and s is its
-    standard deviation where q(z) is p(z): there the value has mean 0 and variance 1 for any n, d and scale, so that it
-    says how far from the prior a batch is. Single values fall below 0. The prior is diagonal normal.
+    `[1/(n(n-1)) sum_{i != j} k(z_i, z_j) - 2/n sum_i E k(z_i, y) + E k(y, y')] / s`. It is unbiased, and s is what its
+    standard deviation is over batches of `unit` codes where q(z) is p(z): there the value of such a batch has mean 0
+    and variance 1 for any d and scale, so that it says how far from the prior a batch is. The mean does not depend on
+    n. Single values fall below 0. The prior is diagonal normal.
 
     Args:
         weight: in the loss, at least 0.
-        scale: of the kernel, above 0; 1 where r^2 / C has mean 1 under the prior.
+        scale: of the kernel, 0.1 to 10; r^2 / C has the mean 1 / scale under the prior.
+        unit: codes of the batches whose standard deviation is the unit, at least 2.
 
     >>> NormalMMD(scale=0.5).weight
     1.0
     """
 
-    def __init__(self, weight: float = 1.0, *, scale: float = 1.0):
+    def __init__(self, weight: float = 1.0, *, scale: float = 1.0, unit: int = 128):
         super().__init__()
-        if not 0 < scale < math.inf:
-            raise UsageError(f"a kernel needs a scale above 0; got {scale}")
-        self.weight, self.scale = checked_weight(weight), scale
+        if not (0.1 <= scale <= 10 and unit >= 2):
+            raise UsageError(f"NormalMMD needs a scale of 0.1 to 10 and a unit of 2 codes or more; got {scale}, {unit}")
+        self.weight, self.scale, self.unit = checked_weight(weight), scale, unit
 
     def forward(self, draws: Draws, *, generator: torch.Generator | None = None) -> Penalty:
         if not isinstance(draws.prior, distributions.DiagonalNormal):
@@ -125,7 +127,7 @@ class NormalMMD(Regularizer):
         within = _mean_of_pairs(_gaussian((z[:, :, None] - z[:, None]).square().sum(-1), c))
         squared = (1 + 8 / c) ** (-d / 2)  # E k(y, y')^2
         squared_mean = (1 + 2 / c) ** -d * (1 + 4 / (c + 2)) ** (-d / 2)  # E [E k(y, y') given y]^2
-        variance = 2 / (n * (n - 1)) * (squared - 2 * squared_mean + mean_of_prior**2)
+        variance = 2 / (self.unit * (self.unit - 1)) * (squared - 2 * squared_mean + mean_of_prior**2)
         return Penalty(((within - 2 * to_prior.mean(-1) + mean_of_prior) / math.sqrt(variance)).mean())
 
 

@@ -94,7 +94,6 @@ def fit(
     """
     machine.tune()
     saving = saving or Saving()
-    train.by_feature = model.encoder.by_feature and train.device.type == "cpu" and processes.size() == 1
     per_epoch = math.ceil(len(train) / settings.batch_size)
     epochs = settings.epochs_for(len(train))
     course = Course(model, objective, settings, epochs=epochs, per_epoch=per_epoch, items=len(train))
@@ -218,7 +217,9 @@ class _Session:
         """The rest of the epoch: items of each batch, and its rows, or this process's share: positions and values."""
         course, size = self.course, self.course.settings.batch_size
         if processes.size() == 1:
-            for chosen, x in self.train.stream(course.settings.seed, course.epoch, size, start=course.batch):
+            by_feature = course.model.encoder.by_feature and self.train.device.type == "cpu"
+            seed, start = course.settings.seed, course.batch
+            for chosen, x in self.train.stream(seed, course.epoch, size, start=start, by_feature=by_feature):
                 yield len(chosen), chosen, x
             return
         positions = self.train.positions(course.settings.seed, course.epoch, size, start=course.batch)

@@ -145,7 +145,7 @@ class Tape:
                 if home in self._inner and home not in self._memory:
                     replaced = sorted(ending & self._overwritten(call))[:1]
                     ending -= set(replaced)
-                    spare = [self._memory[place] for place in replaced] or free[size]
+                    spare = [self._memory[place] for place in replaced if place in self._memory] or free[size]
                     self._memory[home] = spare.pop() if spare else torch.UntypedStorage(size)
             program += self._played(call)
             for place in ending:
