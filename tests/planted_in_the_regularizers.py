@@ -66,6 +66,12 @@ MISTAKES = {
         "z = draws.z - draws.prior.mean.detach()",
         MATCHING + "::test_mmd_of_codes_and_a_normal_itself",
     ),
+    "an MMD that grows with the batch": (
+        "regularizers/kernels.py",
+        "2 / (self.unit * (self.unit - 1))",
+        "2 / (n * (n - 1))",
+        MATCHING + "::test_the_mean_of_the_mmd_and_a_normal_does_not_depend_on_the_batch",
+    ),
     "an MMD in standard deviations of independent kernels": (
         "regularizers/kernels.py",
         "(squared - 2 * squared_mean + mean_of_prior**2)",

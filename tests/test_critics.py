@@ -341,6 +341,10 @@ def test_the_critic_of_large_images_is_convolutional():
     assert normal(torch.zeros(2), 1.0).event_shape == (2,)
 
 
+def test_the_order_of_a_critics_parameters_is_that_of_the_moments_in_checkpoints():
+    assert [name for name, _ in CRITICS["ImageCritic"]().named_children()] == ["features", "critic"]
+
+
 def test_a_critic_refuses_items_with_missing_values():
     described = {"kind": "Masked", "likelihood": {"kind": "Normal"}}
     model, objective = recipes.build(

@@ -162,7 +162,8 @@ class ImageCritic(Critic):
 
     def __init__(self, features: Network, critic: Network, *, similarity: float = 1.0, weight: float = 1.0):
         super().__init__(critic, weight=weight)
-        self.features = features
+        del self.critic  # behind the features, in the order that checkpoints have their moments in
+        self.features, self.critic = features, critic
         self.similarity = checked_weight(similarity, "weight similarity")
 
     def forward(self, draws: Draws, *, generator: torch.Generator | None = None) -> Penalty:
